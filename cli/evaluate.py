@@ -1,0 +1,74 @@
+"""learned-downscale evaluate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from learned_downscale.cli.train import read_inputs
+
+
+@click.command()
+@click.argument(
+    "runs",
+    metavar="RUN...",
+    nargs=-1,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Photos that were not trained on: a folder of class folders, or a .tar shard. Repeatable.",
+)
+@click.option(
+    "--teacher", required=True, help="T: a Hugging Face image classifier, model id or folder."
+)
+@click.option("--size", default=224, show_default=True, help="Side of the photos, px.")
+@click.option(
+    "--card",
+    "cards",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Weights folder whose card gets the rows of its factor. Repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of Markdown.")
+def evaluate(
+    runs: tuple[Path, ...],
+    data: tuple[Path, ...],
+    teacher: str,
+    size: int,
+    cards: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Print the accuracy of T on originals and of S on thumbnails, for runs of `train`."""
+    photos, T = read_inputs(data, teacher, size)
+
+    from learned_downscale import pretrained
+    from learned_downscale.thumbnet.card import add_figures
+    from learned_downscale.thumbnet.evaluate import evaluate as measure
+    from learned_downscale.thumbnet.evaluate import markdown
+
+    try:
+        rows = measure(photos, T, runs)
+        for folder in cards:
+            factor = pretrained.load(folder).factor
+            shown = [row for row in rows if row.factor in (1, factor)]
+            names = [f"{path.parent.name}/{path.name}" for path in data]
+            command = " ".join(
+                ["learned-downscale evaluate", *(f"runs/{run.name}" for run in runs)]
+                + [f"--data {name}" for name in names]
+                + [f"--teacher {Path(teacher).name if Path(teacher).is_dir() else teacher}"]
+            )
+            where = f"{', '.join(names)}: {len(photos)} photos, {len(photos.classes)} classes"
+            add_figures(folder, runs, shown, where, command)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+    else:
+        click.echo(markdown(rows))

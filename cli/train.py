@@ -1,0 +1,152 @@
+"""learned-downscale train."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from learned_downscale.thumbnet.settings import Settings
+
+
+def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each field of Settings, with its default."""
+    hints = typing.get_type_hints(Settings)
+    for field in reversed(dataclasses.fields(Settings)):
+        choices = typing.get_args(hints[field.name])
+        kind = click.Choice(choices) if choices else hints[field.name]
+        name = "--" + field.name.replace("_", "-")
+        command = click.option(name, type=kind, default=field.default, show_default=True)(command)
+    return command
+
+
+def read_inputs(data: tuple[Path, ...], teacher: str, size: int) -> tuple[Any, Any]:
+    """The photos and T; wrong ones end the command with status 2 and a reason."""
+    try:
+        import transformers  # noqa: F401 - the one import that may be missing
+
+        from learned_downscale.thumbnet.data import read_photos
+        from learned_downscale.thumbnet.networks import load_teacher
+
+        photos = read_photos(data, size, warn=lambda line: click.echo(line, err=True))
+    except ModuleNotFoundError as error:
+        hint = "training needs: pip install 'learned-downscale[train]'"
+        raise click.UsageError(f"{error}; {hint}") from error
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        return photos, load_teacher(teacher, photos.classes)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"teacher {teacher!r}: {error}") from error
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--data",
+    "data",
+    multiple=True,
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="ImageFolder layout: a folder of class folders, or a .tar shard. Repeatable.",
+)
+@click.option(
+    "--teacher", required=True, help="T: a Hugging Face image classifier, model id or folder."
+)
+@click.option(
+    "--run",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for checkpoints, E and S. A stopped run goes on from there.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Weights folder to write at the end, such as weights/x4. Not with --downscaler bicubic.",
+)
+@click.option("--license", default="as the photos allow", help="Of the weights, for their card.")
+@click.option("--note", default="", help="A sentence on data or licence, for the card.")
+@click.option("--teacher-name", help="What the card calls T.  [default: as in --teacher]")
+@settings_options
+def train(
+    data: tuple[Path, ...],
+    teacher: str,
+    run: Path,
+    out: Path | None,
+    license: str,
+    note: str,
+    teacher_name: str | None,
+    **values: Any,
+) -> None:
+    """Train a downscaler E together with a thumbnail network S, taught by a classifier T.
+
+    E's weights go to --out, with a model card; measure them with `evaluate`. With `--downscaler
+    bicubic` only S is trained, on bicubic thumbnails: the baseline to compare with.
+    """
+    try:
+        settings = Settings(**values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if out is not None and settings.downscaler == "bicubic":
+        raise click.UsageError("--downscaler bicubic trains no weights to write to --out")
+    photos, T = read_inputs(data, teacher, settings.size)
+    click.echo(f"{len(photos)} photos of {len(photos.classes)} classes", err=True)
+
+    from learned_downscale import Downscaler, pretrained
+    from learned_downscale.thumbnet import card
+    from learned_downscale.thumbnet.train import train as run_training
+
+    with Progress() as progress:
+        try:
+            E, _ = run_training(settings, photos, T, run, progress)
+        except (OSError, ValueError) as error:
+            raise click.ClickException(str(error)) from error
+    if out is None or not isinstance(E, Downscaler):
+        click.echo(f"E and S are in {run}")
+        return
+    training = card.describe(
+        settings,
+        data=[f"{path.parent.name}/{path.name}" for path in data],
+        photos=len(photos),
+        classes=len(photos.classes),
+        teacher=teacher_name or teacher,
+        license=license,
+        note=note,
+    )
+    text = card.render(out.name, sum(p.numel() for p in E.parameters()), training, None)
+    pretrained.save(out, E, text, training=training)
+    click.echo(f"Weights and card are in {out}; E and S are in {run}")
+
+
+class Progress:
+    """A bar on a terminal, and a line with the mean losses now and then everywhere."""
+
+    LINES = 20  # a run
+
+    def __enter__(self) -> Progress:
+        self._bar: Any = None
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._bar is not None:
+            self._bar.render_finish()
+
+    def __call__(self, done: int, total: int, terms: dict[str, float]) -> None:
+        if self._bar is None:
+            self._bar = click.progressbar(length=total, label="Training", file=sys.stderr)
+            self._bar.update(done - 1)
+        self._bar.update(1)
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        if done == total or done % max(1, total // self.LINES) == 0:
+            means = ", ".join(f"{k} {v / self._count:.4g}" for k, v in self._sums.items())
+            start = "\r\033[K" if sys.stderr.isatty() else ""
+            click.echo(f"{start}step {done} of {total}: {means}", err=True)
+            self._sums, self._count = {}, 0

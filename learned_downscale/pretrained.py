@@ -1,0 +1,116 @@
+"""Weights: bundled with the package, in a folder, or on the Hugging Face Hub. Loaded one way:
+safetensors only, strictly, checked against the SHA-256 in config.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from learned_downscale.downscaler import Downscaler
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def bundled() -> list[str]:
+    """Names of the weights inside the package, sorted."""
+    folder = files("learned_downscale.weights")
+    return sorted(f.name for f in folder.iterdir() if f.joinpath(CONFIG).is_file())
+
+
+def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
+    """E with trained weights, in evaluation mode, on the CPU.
+
+    Args:
+        name: a bundled name ("x2", "x4"; these never touch the network), a folder that holds
+            config.json and model.safetensors, or a model id "owner/name" of the Hugging Face Hub.
+        revision: branch, tag or commit of a Hub model; pin a commit in production.
+
+    Raises:
+        FileNotFoundError: no such name or folder, or a file of it is missing.
+        ValueError: the files are damaged, do not belong together, or are not a Downscaler's.
+        OSError: the Hub cannot be reached or has no such model.
+    """
+    config_path, weights_path = _locate(str(name), revision)
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        network, expected = dict(config["downscaler"]), config["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{config_path} does not describe a Downscaler ({type(error).__name__}: {error}); "
+            "it needs the keys 'downscaler' and 'sha256' that `learned-downscale train` writes"
+        ) from error
+    content = weights_path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise ValueError(
+            f"{weights_path} is not the file that {config_path} names (SHA-256 differs): "
+            "it is damaged or from another training; fetch both again"
+        )
+    from safetensors.torch import load as load_tensors
+
+    from learned_downscale.downscaler import Downscaler
+
+    try:
+        model = Downscaler(**network)
+        model.load_state_dict(load_tensors(content), strict=True)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{weights_path} does not fit the network in {config_path}: {error}"
+        ) from error
+    return model.eval().requires_grad_(False)
+
+
+@cache
+def load_bundled(name: str, device: str = "cpu") -> Downscaler:
+    """Bundled weights on a device, read once a process; shared, so not to be changed."""
+    return load(name).to(device)
+
+
+def save(folder: Path, model: Downscaler, card: str, **extra: Any) -> None:
+    """Write config.json, model.safetensors and the model card README.md into `folder`.
+
+    `extra` goes into config.json as it is: what the weights were trained with.
+    """
+    from safetensors.torch import save as save_tensors
+
+    content = save_tensors({k: v.contiguous() for k, v in model.state_dict().items()})
+    config = {
+        "library_name": "learned_downscale",
+        "downscaler": model.config,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        **extra,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_bytes(content)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _locate(name: str, revision: str | None) -> tuple[Path, Path]:
+    """config.json and model.safetensors of a name."""
+    folder = Path(name)
+    if name in bundled():
+        folder = Path(str(files("learned_downscale.weights").joinpath(name)))
+    if folder.is_dir():
+        paths = folder / CONFIG, folder / WEIGHTS
+        for path in paths:
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"{path} is missing; weights folders hold {CONFIG}, {WEIGHTS}"
+                )
+        return paths
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        from huggingface_hub import hf_hub_download
+
+        config, weights = (
+            Path(hf_hub_download(name, file, revision=revision)) for file in (CONFIG, WEIGHTS)
+        )
+        return config, weights
+    raise FileNotFoundError(
+        f"no weights named {name!r}: bundled are {', '.join(bundled())}; "
+        "otherwise give a folder or a Hugging Face model id (owner/name)"
+    )

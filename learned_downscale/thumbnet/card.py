@@ -1,0 +1,148 @@
+"""The model card of trained weights, written from their config.json alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from learned_downscale import pretrained
+from learned_downscale.downscaler import Downscaler
+from learned_downscale.thumbnet.evaluate import Row, markdown
+from learned_downscale.thumbnet.settings import Settings
+from learned_downscale.thumbnet.train import DOWNSCALER
+
+_CARD = """\
+---
+library_name: learned_downscale
+license: other
+license_name: {license}
+pipeline_tag: image-to-image
+tags: [downscaling, thumbnails, thumbnet]
+---
+
+# learned_downscale {name}: a learned downscaler, {factor} per side
+
+E of ThumbNet (Zhao and Ghanem, "ThumbNet: One Thumbnail Image Contains All You Need for
+Recognition", ACM MM 2020): a {parameters:,}-parameter network that makes an image {factor} times
+smaller per side and keeps what a classifier needs. E's layers are ours; the paper does not give
+them.
+
+```python
+import learned_downscale
+thumbnail = learned_downscale.resize(image, {factor}{weights})
+```
+
+**Use**: making thumbnails of photos that networks, and people, look at later. **Not for**:
+enlarging, masks or label maps, and images whose pixel values are measurements. It was trained on
+{photos:,} photos of {classes} classes; on other kinds of images it has not been measured.
+
+## Figures
+
+{figures}
+
+## Data and licence
+
+{data}
+
+Licence: {license}. {note}
+
+## Recipe
+
+E and S (initialised from T) were trained together on T's logits and the labels:
+L = {mm} L_MM + {cl} L_CL + {kd} L_KD; formulas in `learned_downscale/thumbnet/losses.py`.
+T: {teacher}.
+
+| setting | value |
+| --- | --- |
+{settings}
+"""
+
+_NOT_MEASURED = "Not measured: `learned-downscale evaluate --card` writes them here."
+
+
+def describe(
+    settings: Settings,
+    *,
+    data: Sequence[str],
+    photos: int,
+    classes: int,
+    teacher: str,
+    license: str,
+    note: str,
+) -> dict[str, Any]:
+    """What config.json says of the training."""
+    return {
+        "settings": asdict(settings),
+        "data": list(data),
+        "photos": photos,
+        "classes": classes,
+        "teacher": teacher,
+        "license": license,
+        "note": note,
+    }
+
+
+def render(
+    name: str, parameters: int, training: Mapping[str, Any], figures: Mapping[str, Any] | None
+) -> str:
+    """The text of the card."""
+    settings = Settings(**training["settings"])
+    table = _NOT_MEASURED
+    if figures:
+        table = (
+            f"Top-1 and top-5 on {figures['data']}. T sees the originals, S the thumbnails.\n\n"
+            + markdown([Row(**row) for row in figures["rows"]])
+            + f"\n\n{_EXPLAINED}\n\nPrinted by\n\n```\n{figures['command']}\n```"
+        )
+    return _CARD.format(
+        name=name,
+        factor=settings.factor,
+        parameters=parameters,
+        weights="" if name in ("x2", "x4") else f', weights="{name}"',
+        figures=table,
+        data="\n".join(f"- {item}" for item in training["data"]),
+        settings="\n".join(f"| {f.name} | {getattr(settings, f.name)} |" for f in fields(settings)),
+        mm=settings.mm,
+        cl=settings.cl,
+        kd=settings.kd,
+        **{k: training[k] for k in ("photos", "classes", "teacher", "license", "note")},
+    )
+
+
+_EXPLAINED = (
+    "`original` is T on the photos themselves; `thumbnet` is S trained with E; "
+    "`bicubic-retrained` is S trained on Pillow's bicubic thumbnails with the same settings. "
+    "PSNR: E's 8-bit thumbnails against Pillow's bicubic, mean over the photos."
+)
+
+
+def add_figures(
+    folder: Path, runs: Sequence[Path], rows: Sequence[Row], data: str, command: str
+) -> None:
+    """Write measured rows of `runs` into config.json and the card of a weights folder.
+
+    Raises:
+        ValueError: none of the runs trained these weights.
+    """
+    model = pretrained.load(folder)
+    if not any(_same(model, run) for run in runs):
+        raise ValueError(
+            f"{folder} holds not the weights of {', '.join(map(str, runs)) or 'a run'}"
+        )
+    path = folder / pretrained.CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["figures"] = {"data": data, "command": command, "rows": [asdict(row) for row in rows]}
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    parameters = sum(p.numel() for p in model.parameters())
+    card = render(folder.name, parameters, config["training"], config["figures"])
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _same(model: Downscaler, run: Path) -> bool:
+    theirs, mine = load_file(run / DOWNSCALER), model.state_dict()
+    return theirs.keys() == mine.keys() and all(theirs[k].equal(v) for k, v in mine.items())

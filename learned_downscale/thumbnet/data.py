@@ -1,0 +1,176 @@
+"""Photos: ImageFolder layout, plain folders or tar shards, decoded once and kept as uint8."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Photos:
+    """A labelled set of square photos in memory.
+
+    images: (M, 3, size, size) uint8 RGB. labels: (M,) int64, indices into `classes`.
+    classes: sorted folder names. names: "class/file" of each photo, sorted.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def fingerprint(self) -> str:
+        """Changes when a photo is added, removed or renamed, or the size changes."""
+        listing = "\n".join((*self.names, str(self.images.shape[-1])))
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+    def sample(self, per_class: int) -> Photos:
+        """The first `per_class` photos of each class."""
+        keep = torch.cat(
+            [(self.labels == c).nonzero()[:per_class, 0] for c in self.labels.unique()]
+        )
+        names = tuple(self.names[i] for i in keep.tolist())
+        return Photos(self.images[keep], self.labels[keep], self.classes, names)
+
+
+def read_photos(
+    paths: Sequence[str | Path], size: int = 224, warn: Callable[[str], None] = lambda line: None
+) -> Photos:
+    """Read photos in ImageFolder layout: `.../class/file`.
+
+    Args:
+        paths: folders (one sub-folder a class) and `.tar` shards (members `.../class/file`);
+            a photo's class is the name of its folder.
+        size: every photo is scaled so that its short side has `size` pixels (bicubic), then
+            cropped to a centred square. Photos that are so already are not touched.
+        warn: is told of every file that could not be read; the rest is used.
+
+    Raises:
+        FileNotFoundError: a path is neither a folder nor a tar file.
+        ValueError: no photo was found, or one photo stands in two places.
+    """
+    pixels: dict[str, np.ndarray] = {}
+    for path in map(Path, paths):
+        for name, content in _members(path):
+            try:
+                square = _square(content, size)
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                warn(f"{path}: {name}: left out: {error}")
+                continue
+            if name in pixels:
+                raise ValueError(
+                    f"{path}: {name} was read before from another path; give each photo once"
+                )
+            pixels[name] = square
+    if not pixels:
+        raise ValueError(
+            f"no photos in {', '.join(map(str, paths)) or 'nothing'}; expected folders or .tar "
+            "shards that hold CLASS/FILE with one of the endings " + " ".join(sorted(SUFFIXES))
+        )
+    names = tuple(sorted(pixels))
+    classes = tuple(sorted({name.split("/")[0] for name in names}))
+    images = torch.empty((len(names), 3, size, size), dtype=torch.uint8)
+    for i, name in enumerate(names):
+        images[i] = torch.from_numpy(pixels.pop(name)).permute(2, 0, 1)
+    labels = torch.tensor([classes.index(name.split("/")[0]) for name in names])
+    return Photos(images, labels, classes, names)
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """("class/file", content) of every photo below a folder or in a tar file."""
+    if path.is_dir():
+        shards = sorted(path.glob("*.tar"))
+        if shards:
+            raise ValueError(
+                f"{path} holds shards ({shards[0].name}, ...); name the ones to read, so that "
+                "a validation shard is never trained on by accident"
+            )
+        for file in sorted(path.rglob("*")):
+            if file.suffix.lower() in SUFFIXES and file.is_file():
+                if file.parent == path:
+                    raise ValueError(f"{file} lies in no class folder; expected {path}/CLASS/FILE")
+                yield f"{file.parent.name}/{file.name}", file.read_bytes()
+    elif path.is_file() and tarfile.is_tarfile(path):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                inside = PurePosixPath(member.name)
+                if not member.isfile() or inside.suffix.lower() not in SUFFIXES:
+                    continue
+                if len(inside.parts) < 2:
+                    raise ValueError(f"{path}: {inside} lies in no class folder")
+                content = tar.extractfile(member)
+                assert content is not None  # a regular file has content
+                yield f"{inside.parent.name}/{inside.name}", content.read()
+    else:
+        raise FileNotFoundError(f"{path} is neither a folder nor a .tar file")
+
+
+def _square(content: bytes, size: int) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    return np.array(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """x: (N, 3, h, w) uint8; labels: (N,); index: (N,) places in the Photos."""
+
+    x: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+class Augmented:
+    """Endless shuffled batches. Batch `step` depends on (seed, step) alone, so a resumed run
+    sees exactly what an uninterrupted one would have seen.
+
+    Augmentation (ours): flips, and crops at the photo's own resolution (never resampled, so
+    the detail that E learns from is real): one crop size a batch, one place an image.
+    """
+
+    def __init__(self, photos: Photos, batch_size: int, min_crop: float, grid: int, seed: int):
+        """min_crop: smallest side of a crop as a part of the photo's; grid: crop sides and the
+        photo's own are multiples of it."""
+        side = photos.images.shape[-1]
+        if side % grid:
+            raise ValueError(f"photos are {side} px, not a multiple of {grid}; change the size")
+        self.photos, self.batch_size, self.seed = photos, min(batch_size, len(photos)), seed
+        self.sides = [s for s in range(grid, side + 1, grid) if s >= min_crop * side]
+        self.steps_per_epoch = len(photos) // self.batch_size
+
+    def __getitem__(self, step: int) -> Batch:
+        epoch, within = divmod(step, self.steps_per_epoch)
+        order = torch.randperm(len(self.photos), generator=_generator(self.seed, 0, epoch))
+        index = order[within * self.batch_size : (within + 1) * self.batch_size]
+        draw = _generator(self.seed, 1, step)
+        side = self.sides[int(torch.randint(len(self.sides), (), generator=draw))]
+        span = self.photos.images.shape[-1] - side + 1
+        corners = torch.randint(span, (len(index), 2), generator=draw).tolist()
+        flips = torch.rand(len(index), generator=draw) < 0.5
+        x = torch.stack(
+            [
+                self.photos.images[i, :, top : top + side, left : left + side]
+                for i, (top, left) in zip(index.tolist(), corners, strict=True)
+            ]
+        )
+        x = torch.where(flips[:, None, None, None], x.flip(3), x)
+        return Batch(x, self.photos.labels[index], index)
+
+
+def _generator(*key: int) -> torch.Generator:
+    """Independent random streams: nearby keys give unrelated seeds."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))

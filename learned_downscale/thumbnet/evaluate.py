@@ -1,0 +1,87 @@
+"""Measure E through classifiers: T on originals, S on thumbnails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from learned_downscale.downscaler import Downscaler, bicubic
+from learned_downscale.thumbnet.data import Photos
+from learned_downscale.thumbnet.networks import Classifier
+from learned_downscale.thumbnet.train import load_run, predict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    top1, top5: percent of the photos. psnr: mean over photos, dB, against Pillow's bicubic of
+    the same size; None where there is no thumbnail, or it is that bicubic one.
+    """
+
+    system: str
+    factor: int
+    seed: int | None
+    top1: float
+    top5: float
+    psnr: float | None
+    photos: int
+
+
+def evaluate(photos: Photos, teacher: Classifier, runs: Sequence[Path]) -> list[Row]:
+    """T on the originals, then S on E's thumbnails (8 bits) for each finished run.
+
+    Everything is computed in float32.
+    """
+    rows = [_row("original", 1, None, predict(teacher, photos.images), photos, None)]
+    for run in runs:
+        settings, E, S = load_run(run, teacher)
+        logits = predict(S, photos.images, E)
+        if isinstance(E, Downscaler):
+            system, psnr = "thumbnet", mean_psnr(photos.images, E)
+        else:
+            system, psnr = "bicubic-retrained", None
+        rows.append(_row(system, settings.factor, settings.seed, logits, photos, psnr))
+    return rows
+
+
+@torch.no_grad()
+def mean_psnr(images: Tensor, E: Downscaler, batch_size: int = 64) -> float:
+    """Mean over the images (M, 3, H, W; uint8) of 10 log10(1 / MSE(E(x), bicubic(x))), in dB."""
+    ratios = []
+    for batch in images.split(batch_size):
+        x = batch.float() / 255
+        x_s = E(x)
+        error = (x_s - bicubic(x, (x_s.shape[-2], x_s.shape[-1]))).square().mean((1, 2, 3))
+        ratios.append(-10 * error.log10())
+    return float(torch.cat(ratios).mean())
+
+
+def _row(
+    system: str, factor: int, seed: int | None, logits: Tensor, photos: Photos, psnr: float | None
+) -> Row:
+    # fewer than five classes: top-5 is of all there are
+    best = logits.topk(min(5, logits.shape[1])).indices
+    right = best == photos.labels[:, None]
+    top1, top5 = (100 * r.float().mean().item() for r in (right[:, 0], right.any(1)))
+    return Row(system, factor, seed, top1, top5, psnr, len(photos))
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table as people read it."""
+    lines = [
+        "| system | factor | seed | top-1 % | top-5 % | PSNR to bicubic, dB | photos |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        seed = "" if row.seed is None else row.seed
+        psnr = "" if row.psnr is None else f"{row.psnr:.1f}"
+        lines.append(
+            f"| {row.system} | {row.factor} | {seed} | {row.top1:.1f} | {row.top5:.1f} "
+            f"| {psnr} | {row.photos} |"
+        )
+    return "\n".join(lines)

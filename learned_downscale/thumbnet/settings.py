@@ -1,0 +1,45 @@
+"""What a training run is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one run; each default is the published weights' (see their cards)."""
+
+    factor: int = 4  # E's factor per side
+    downscaler: Literal["learned", "bicubic"] = "learned"  # "bicubic": E is the baseline filter
+    channels: int = 24  # width of E
+    size: int = 224  # side of the photos, px
+    epochs: int = 8
+    batch_size: int = 32
+    seed: int = 0
+
+    # Crop sides lie in [min_crop, 1] of the photo's.
+    min_crop: float = 0.85
+    student_lr: float = 1e-4  # AdamW, cosine to 0; above 1e-3 T's weights are lost
+    downscaler_lr: float = 1e-3
+    weight_decay: float = 0.05  # S only: E is too small to need it
+    warmup: float = 0.05  # part of the steps in which the learning rates rise from 0
+
+    # L = cl L_CL + kd L_KD + mm L_MM
+    cl: float = 0.3
+    kd: float = 0.7
+    mm: float = 2.0
+    temperature: float = 2.0
+
+    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of T and S; E is always float32
+
+    def __post_init__(self) -> None:
+        for name in ("factor", "channels", "size", "epochs", "batch_size", "temperature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.size % (2 * self.factor):
+            raise ValueError(
+                f"size is {self.size}; it must be a multiple of twice the factor, {2 * self.factor}"
+            )
+        if not 0 < self.min_crop <= 1:
+            raise ValueError(f"min_crop is {self.min_crop}; it must lie above 0, up to 1")

@@ -1,0 +1,225 @@
+"""Train E and S together (the paper's supervised stage): L = cl L_CL + kd L_KD + mm L_MM."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from learned_downscale.downscaler import Downscaler, bicubic
+from learned_downscale.thumbnet import losses
+from learned_downscale.thumbnet.data import Augmented, Photos
+from learned_downscale.thumbnet.networks import Classifier
+from learned_downscale.thumbnet.settings import Settings
+
+CHECKPOINT, SETTINGS, STUDENT = "checkpoint.pt", "settings.json", "student.safetensors"
+DOWNSCALER, TEACHER_LOGITS = "downscaler.safetensors", "teacher_logits.safetensors"
+
+# Called after every step with (steps done, steps in all, the loss terms by name).
+Report = Callable[[int, int, dict[str, float]], None]
+
+
+class Bicubic(nn.Module):
+    """The baseline in E's place: Pillow's bicubic, nothing to train."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> (N, 3, H/f, W/f)."""
+        return bicubic(x, (-(-x.shape[-2] // self.factor), -(-x.shape[-1] // self.factor)))
+
+
+def make_downscaler(settings: Settings) -> Downscaler | Bicubic:
+    """E as the settings ask for it, untrained; the same seed gives the same E."""
+    if settings.downscaler == "bicubic":
+        return Bicubic(settings.factor)
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        return Downscaler(settings.factor, settings.channels)
+
+
+def train(
+    settings: Settings,
+    photos: Photos,
+    teacher: Classifier,
+    run: Path,
+    report: Report = lambda done, total, terms: None,
+    stop_after: int | None = None,
+) -> tuple[Downscaler | Bicubic, Classifier]:
+    """Train E and S; both are returned and kept in the folder `run`.
+
+    A run that was stopped goes on from its last checkpoint (one an epoch) and ends in the state
+    that it would have reached uninterrupted. `stop_after`: stop, with a checkpoint, after so
+    many steps.
+
+    Raises:
+        ValueError: `run` holds a run of other settings or other photos, or the loss is no
+            longer finite.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    _claim(run, settings, photos)
+    device = next(teacher.parameters()).device
+    teacher_logits = cached_logits(run / TEACHER_LOGITS, teacher, photos, settings.precision).to(
+        device
+    )
+
+    E = make_downscaler(settings).to(device)
+    S = teacher.student()
+    batches = Augmented(
+        photos, settings.batch_size, settings.min_crop, 2 * settings.factor, settings.seed
+    )
+    total = settings.epochs * batches.steps_per_epoch
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": list(S.parameters()), "lr": settings.student_lr},
+            {"params": list(E.parameters()), "lr": settings.downscaler_lr, "weight_decay": 0.0},
+        ],
+        weight_decay=settings.weight_decay,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: _learning_rate(step, total, settings.warmup)
+    )
+    state = {"E": E, "S": S, "optimiser": optimiser, "schedule": schedule}
+    first = _restore(run / CHECKPOINT, state)
+
+    weights = {"MM": settings.mm, "CL": settings.cl, "KD": settings.kd}
+    for step in range(first, min(total, stop_after or total)):
+        batch = batches[step]
+        x = batch.x.to(device).float() / 255
+        x_s = E(x)
+        with _autocast(device, settings.precision):
+            logits = S(x_s)
+        terms = {
+            "MM": losses.moment_matching(x_s, x, settings.factor),
+            "CL": losses.classification(logits, batch.labels.to(device)),
+            "KD": losses.distillation(
+                logits, teacher_logits[batch.index.to(device)], settings.temperature
+            ),
+        }
+        loss = torch.stack([weights[name] * terms[name] for name in weights]).sum()
+        if not loss.isfinite():
+            raise ValueError(
+                f"the loss is {loss.item()} at step {step}: training diverged; "
+                "lower student_lr or downscaler_lr"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+
+        done = step + 1
+        report(done, total, {name: t.item() for name, t in {"loss": loss, **terms}.items()})
+        if done % batches.steps_per_epoch == 0 or done in (total, stop_after):
+            _checkpoint(run / CHECKPOINT, done, state)
+
+    for module, name in ((E, DOWNSCALER), (S, STUDENT)):
+        # safetensors takes no channels_last
+        save_file({k: v.contiguous() for k, v in module.state_dict().items()}, run / name)
+    return E, S
+
+
+def load_run(run: Path, teacher: Classifier) -> tuple[Settings, Downscaler | Bicubic, Classifier]:
+    """The settings, E and S of a finished run; T gives S its architecture."""
+    if not (run / STUDENT).is_file():
+        raise FileNotFoundError(f"{run} holds no finished run; finish it with `train --run {run}`")
+    settings = Settings(**json.loads((run / SETTINGS).read_text())["settings"])
+    E, S = make_downscaler(settings), teacher.student()
+    E.load_state_dict(load_file(run / DOWNSCALER))
+    S.load_state_dict(load_file(run / STUDENT))
+    return settings, E.eval(), S.eval()
+
+
+def cached_logits(path: Path, teacher: Classifier, photos: Photos, precision: str) -> Tensor:
+    """T's logits of the whole photos, (M, classes), from `path` if they are there.
+
+    T sees each whole photo once: asking it about every crop costs more than training S, and the
+    crops keep most of the photo.
+
+    Raises:
+        ValueError: `path` holds the logits of other photos.
+    """
+    fingerprint = photos.fingerprint()
+    if path.is_file():
+        with safe_open(path, "pt") as file:
+            if file.metadata().get("photos") != fingerprint:
+                raise ValueError(
+                    f"{path} was made from other photos; delete it, or use another run"
+                )
+            logits: Tensor = file.get_tensor("logits")
+            return logits
+    logits = predict(teacher, photos.images, precision=precision)
+    save_file({"logits": logits}, path, {"photos": fingerprint})
+    return logits
+
+
+@torch.no_grad()
+def predict(
+    classifier: Classifier,
+    images: Tensor,
+    before: Callable[[Tensor], Tensor] = lambda x: x,
+    precision: str = "float32",
+    batch_size: int = 64,
+) -> Tensor:
+    """Logits (M, classes) of uint8 images (M, 3, H, W), each batch passed through `before`."""
+    device = next(classifier.parameters()).device
+    logits = []
+    for batch in images.split(batch_size):
+        x = before(batch.to(device).float() / 255)
+        with _autocast(device, precision):
+            logits.append(classifier(x).float().cpu())
+    return torch.cat(logits)
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def _learning_rate(step: int, total: int, warmup: float) -> float:
+    """Part of the full learning rate: a linear rise, then half a cosine to 0."""
+    rise = max(1, round(warmup * total))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+
+def _claim(run: Path, settings: Settings, photos: Photos) -> None:
+    """Write what the run is made of, or refuse to go on with another run's checkpoint."""
+    values = asdict(settings)
+    mine = {"settings": values, "photos": photos.fingerprint()}
+    path = run / SETTINGS
+    if path.is_file():
+        theirs = json.loads(path.read_text())
+        if theirs != mine:
+            changed = [k for k, v in values.items() if theirs["settings"].get(k) != v]
+            raise ValueError(
+                f"{run} holds a run with other {', '.join(changed) or 'photos'}; "
+                "name another folder, or delete this one"
+            )
+    else:
+        path.write_text(json.dumps(mine, indent=2) + "\n")
+
+
+def _checkpoint(path: Path, step: int, state: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save({"step": step, **{k: v.state_dict() for k, v in state.items()}}, partial)
+    partial.replace(path)  # never a half-written checkpoint
+
+
+def _restore(path: Path, state: dict[str, Any]) -> int:
+    """Steps done, 0 for a new run."""
+    if not path.is_file():
+        return 0
+    saved = torch.load(path, weights_only=True)
+    for name, part in state.items():
+        part.load_state_dict(saved[name])
+    return int(saved["step"])

@@ -1,0 +1,179 @@
+"""convert and demo, as a person runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import drawn_photo
+from PIL import Image
+
+import learned_downscale
+from learned_downscale.cli import main
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """photos/ with every format at two depths, EXIF and a colour profile, and other files."""
+    source = tmp_path / "photos"
+    (source / "deep" / "er").mkdir(parents=True)
+    photo = drawn_photo(161, 118)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: the top is on the right
+    exif[0x010F] = "a maker"
+    photo.save(source / "a.jpg", exif=exif, icc_profile=b"a profile", quality=95)
+    photo.save(source / "deep" / "b.PNG")
+    photo.save(source / "deep" / "er" / "c.webp")
+    photo.save(source / "deep" / "er" / "d.tif")
+    photo.convert("L").save(source / "grey.jpeg")
+    photo.convert("CMYK").save(source / "print.jpg")
+    (source / "notes.txt").write_text("not an image")
+    return source
+
+
+FILES = ["a.jpg", "deep/b.PNG", "deep/er/c.webp", "deep/er/d.tif", "grey.jpeg", "print.jpg"]
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_folder(folder: Path, tmp_path: Path) -> None:
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    out = tmp_path / "thumbnails"
+    result = run("convert", folder, out, "--factor", 4)
+    assert result.exit_code == 0 and "6 converted" in result.stdout, result.output
+    assert files_in(out) == FILES  # and no partial files
+    for name in FILES:
+        with Image.open(out / name) as small, Image.open(folder / name) as large:
+            assert small.format == large.format and small.mode == large.mode
+            assert small.size == ((30, 41) if name == "a.jpg" else (41, 30))
+        assert (folder / name).read_bytes() == before[name]
+    with Image.open(out / "deep/b.PNG") as png:
+        assert np.array_equal(png, learned_downscale.resize(drawn_photo(161, 118), 4))
+    with Image.open(out / "a.jpg") as jpeg:
+        assert jpeg.info["icc_profile"] == b"a profile"
+        assert jpeg.getexif()[0x010F] == "a maker" and 0x0112 not in jpeg.getexif()
+
+
+def test_bad_files_are_told_and_the_rest_is_done(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "a.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").write_bytes(b"")
+    frames = [Image.new("L", (8, 8)), Image.new("L", (8, 8), 9)]
+    frames[0].save(folder / "pages.tif", save_all=True, append_images=frames[1:])
+    out = tmp_path / "out"
+    result = run("convert", folder, out, "--factor", 2)
+    assert result.exit_code == 1
+    assert files_in(out) == FILES
+    assert "6 converted, 3 failed" in result.stdout
+    for name, reason in (
+        ("cut.jpg", "truncated"),
+        ("empty.png", "identify"),
+        ("pages", "2 frames"),
+    ):
+        line = next(line for line in result.stderr.splitlines() if name in line)
+        assert line.startswith("failed: ") and reason in line
+
+
+def test_single_file(folder: Path, tmp_path: Path) -> None:
+    assert (
+        run("convert", folder / "a.jpg", tmp_path / "small.png", "--size", "20x30").exit_code == 0
+    )
+    with Image.open(tmp_path / "small.png") as small:
+        assert small.size == (20, 30) and small.format == "PNG"
+    assert run("convert", folder / "a.jpg", tmp_path / "into", "--factor", "4").exit_code == 0
+    assert files_in(tmp_path / "into") == ["a.jpg"]
+
+
+def test_what_is_there_is_kept(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("convert", folder, out, "--factor", 4)
+    first = (out / "a.jpg").read_bytes()
+    result = run("convert", folder, out, "--factor", 2)
+    assert result.exit_code == 0 and "6 kept" in result.stdout
+    assert (out / "a.jpg").read_bytes() == first
+    result = run("convert", folder, out, "--factor", 2, "--overwrite", "-v")
+    assert "6 converted" in result.stdout and "learned x2" in result.stderr
+    assert (out / "a.jpg").read_bytes() != first
+
+
+def test_out_inside_in_is_no_source(folder: Path) -> None:
+    for _ in range(2):
+        run("convert", folder, folder / "small", "--factor", 4)
+    assert files_in(folder / "small") == FILES
+
+
+def test_enlarging_fails_that_file_alone(folder: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (10, 10)).save(folder / "tiny.png")
+    result = run("convert", folder, tmp_path / "out", "--size", "20x20")
+    assert result.exit_code == 1 and "6 converted, 1 failed" in result.stdout
+    assert "would enlarge" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["photos", "out"], "either --factor"),
+        (["photos", "out", "--factor", "4", "--size", "2x2"], "either --factor"),
+        (["photos", "out", "--factor", "0"], "above 1"),
+        (["photos", "out", "--factor", "0.5"], "enlarge"),
+        (["photos", "out", "--size", "20"], "320x240"),
+        (["photos", "out", "--size", "0x20"], "at least 1"),
+        (["photos", "photos", "--factor", "4"], "never overwritten"),
+        (["photos/a.jpg", "photos", "--factor", "4"], "would be overwritten"),
+        (["photos/notes.txt", "out", "--factor", "4"], "unknown ending"),
+        (["photos/deep/er", "photos/a.jpg", "--factor", "4"], "must be a folder"),
+        (["nowhere", "out", "--factor", "4"], "does not exist"),
+        (["empty", "out", "--factor", "4"], "no files"),
+        (["photos", "out", "--factor", "4", "--weights", "x3"], "x2, x4"),
+    ],
+)
+def test_wrong_usage(
+    arguments: list[str], says: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "empty").mkdir()
+    result = run("convert", *arguments)
+    assert result.exit_code == 2 and says in result.stderr
+    assert not (folder.parent / "out").exists()
+
+
+def test_demo(tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="needs the extra [demo]")
+    result = run("demo", tmp_path / "out")
+    assert result.exit_code == 0 and "comparison.png" in result.stdout
+    assert files_in(tmp_path / "out" / "thumbnails") == [
+        "astronaut.png",
+        "chelsea.png",
+        "coffee.png",
+    ]
+    with Image.open(tmp_path / "out" / "comparison.png") as picture:
+        cells = np.asarray(picture, dtype=int)
+    step = 312
+    columns = [cells[46 : 46 + 300, 12 + i * step : 312 + i * step] for i in range(3)]
+    assert (columns[1] != columns[2]).any() and (columns[0] != columns[1]).any()
+    assert np.abs(columns[1] - columns[2]).mean() < 10  # the same part of the same photo
+
+
+def test_help_needs_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom learned_downscale.cli import main\n"
+        "try: main(['train', '--help'])\n"
+        "finally: print(sorted({'torch', 'PIL', 'transformers'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip().endswith("[]") and "--teacher" in out.stdout
+
+
+def test_version() -> None:
+    assert learned_downscale.__version__ in run("--version").stdout

@@ -1,0 +1,93 @@
+"""Loading weights: strict, checked, and never from the network by accident."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from learned_downscale import Downscaler, pretrained
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    model = Downscaler(4, channels=8)
+    torch.nn.init.normal_(model.out.weight)
+    pretrained.save(tmp_path / "mine", model, "a card", training={"photos": 3})
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize(("name", "factor"), [("x2", 2), ("x4", 4)])
+def test_bundled(name: str, factor: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: object) -> None:
+        raise AssertionError("bundled weights must not touch the network")
+
+    monkeypatch.setattr(socket, "socket", no_network)
+    model = Downscaler.from_pretrained(name)
+    assert model.factor == factor and not model.training
+    assert model(torch.rand(2, 3, 16, 20)).shape == (2, 3, 16 // factor, 20 // factor)
+    assert model.out.weight.abs().max() > 0
+    assert name in pretrained.bundled()
+
+
+def test_folder_round_trip(folder: Path) -> None:
+    model = Downscaler.from_pretrained(folder)
+    torch.manual_seed(0)
+    again = Downscaler(4, channels=8)
+    torch.nn.init.normal_(again.out.weight)
+    x = torch.rand(1, 3, 16, 16)
+    assert torch.equal(model(x), again(x))
+    assert (folder / "README.md").read_text() == "a card"
+
+
+def change_config(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_damaged_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(ValueError, match="damaged"):
+        Downscaler.from_pretrained(folder)
+
+
+def test_network_that_does_not_fit(folder: Path) -> None:
+    change_config(folder, downscaler={"factor": 4, "channels": 16})
+    with pytest.raises(ValueError, match="does not fit"):
+        Downscaler.from_pretrained(folder)
+
+
+def test_config_that_is_none(folder: Path) -> None:
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="does not describe"):
+        Downscaler.from_pretrained(folder)
+
+
+def test_missing_file(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        Downscaler.from_pretrained(folder)
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(FileNotFoundError, match="bundled are x2, x4"):
+        Downscaler.from_pretrained("x3")
+
+
+def test_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked = []
+
+    def download(repo: str, file: str, revision: str | None) -> str:
+        asked.append((repo, file, revision))
+        return str(folder / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert Downscaler.from_pretrained("someone/x4", revision="abc").channels == 8
+    assert {a[::2] for a in asked} == {("someone/x4", "abc")} and len(asked) == 2

@@ -1,0 +1,280 @@
+"""Training: losses against their formulas, data, classes, the loop, resuming, the commands."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from conftest import drawn_photo
+from PIL import Image
+
+from learned_downscale import Downscaler, resize
+from learned_downscale.cli import main
+from learned_downscale.thumbnet import losses
+from learned_downscale.thumbnet.data import Augmented, Photos, read_photos
+from learned_downscale.thumbnet.settings import Settings
+
+transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
+from learned_downscale.thumbnet.networks import load_teacher, match_classes  # noqa: E402
+from learned_downscale.thumbnet.train import train  # noqa: E402
+
+CLASSES = ("cat", "dog", "owl")
+SETTINGS = Settings(
+    factor=2, size=32, epochs=8, batch_size=6, student_lr=1e-2, precision="float32", channels=8
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """photos/CLASS/N.png: 8 drawn photos a class, each class with a tint of its own."""
+    root = tmp_path_factory.mktemp("photos")
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir()
+        for i in range(8):
+            pixels = np.asarray(drawn_photo(32, 32, seed=100 * label + i)).copy()
+            pixels[..., label] = 255 - pixels[..., label] // 4
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small residual network, saved the way a Hugging Face model is."""
+    torch.manual_seed(0)
+    config = transformers.ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16],
+        depths=[1, 1],
+        layer_type="basic",
+        id2label=dict(enumerate(("owl, Strix", "fish", "cat", "dog"))),
+    )
+    path = tmp_path_factory.mktemp("teacher")
+    transformers.ResNetForImageClassification(config).save_pretrained(path)
+    processor = {
+        "image_processor_type": "ConvNextImageProcessor",
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.2, 0.2, 0.2],
+    }
+    (path / "preprocessor_config.json").write_text(json.dumps(processor))
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(folder: Path) -> Photos:
+    return read_photos([folder], 32)
+
+
+def test_moment_matching_is_its_formula() -> None:
+    rng = np.random.default_rng(0)
+    x, x_s = rng.random((2, 3, 24, 32)), rng.random((2, 3, 12, 16))
+    cells = x.reshape(2, 3, 12, 2, 16, 2)
+    first = ((x_s - cells.mean((3, 5))) ** 2).mean()
+    second = []
+    for i in range(0, 12 - 3, 2):
+        for j in range(0, 16 - 3, 2):
+            small = x_s[..., i : i + 4, j : j + 4]
+            large = x[..., 2 * i : 2 * i + 8, 2 * j : 2 * j + 8]
+            second.append((small.std((2, 3)) - large.std((2, 3))) ** 2)
+    got = losses.moment_matching(torch.tensor(x_s), torch.tensor(x), 2).item()
+    assert got == pytest.approx(first + np.mean(second), rel=1e-3)
+
+
+def test_moment_matching_wants_the_contrast_back(photo: Image.Image) -> None:
+    x = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None, ..., :116, :160].float() / 255
+    flat = torch.nn.functional.avg_pool2d(x, 4)
+    crisp = flat + 0.05 * (flat - torch.nn.functional.avg_pool2d(flat, 3, 1, 1))
+    assert losses.moment_matching(crisp, x, 4) < losses.moment_matching(flat, x, 4)
+    assert losses.moment_matching(flat + 0.1, x, 4) > losses.moment_matching(flat, x, 4)
+
+
+def test_distillation_is_its_formula() -> None:
+    z_s, z_t = torch.randn(4, 5, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64)
+    p, q = (z_t / 3).softmax(1), (z_s / 3).softmax(1)
+    want = 9 * (p * (p / q).log()).sum(1).mean()
+    assert losses.distillation(z_s, z_t, 3).item() == pytest.approx(want.item())
+    assert losses.distillation(z_t, z_t, 3).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_shards_and_folders_are_the_same(folder: Path, photos: Photos, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        tar.add(folder, "train")
+    shard = read_photos([tmp_path / "shard.tar"], 32)
+    assert shard.names == photos.names and shard.classes == CLASSES
+    assert torch.equal(shard.images, photos.images)
+    assert shard.fingerprint() == photos.fingerprint() != photos.sample(3).fingerprint()
+    with pytest.raises(ValueError, match="name the ones to read"):
+        read_photos([tmp_path])
+    with pytest.raises(ValueError, match="once"):
+        read_photos([folder, tmp_path / "shard.tar"], 32)
+
+
+def test_a_bad_photo_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    buffer = io.BytesIO()
+    drawn_photo(90, 60).save(buffer, "JPEG")
+    (tmp_path / "cat" / "good.jpg").write_bytes(buffer.getvalue())
+    (tmp_path / "cat" / "cut.jpg").write_bytes(buffer.getvalue()[:600])
+    told: list[str] = []
+    assert read_photos([tmp_path], 32, told.append).names == ("cat/good.jpg",)
+    assert len(told) == 1 and "cut.jpg" in told[0]
+    with pytest.raises(ValueError, match="no photos"):
+        read_photos([])
+    with pytest.raises(FileNotFoundError, match="neither"):
+        read_photos([tmp_path / "nowhere"])
+
+
+def test_batches(photos: Photos) -> None:
+    batches = Augmented(photos, batch_size=6, min_crop=0.7, grid=4, seed=1)
+    epoch = [batches[i] for i in range(batches.steps_per_epoch)]
+    assert sorted(torch.cat([b.index for b in epoch]).tolist()) == list(range(24))
+    assert {b.x.shape[-1] for b in epoch} <= {24, 28, 32}
+    for batch in epoch:
+        assert torch.equal(batch.labels, photos.labels[batch.index])
+        side = batch.x.shape[-1]
+        for image, i in zip(batch.x, batch.index, strict=True):  # a true part of the photo
+            parts = photos.images[i].unfold(1, side, 1).unfold(2, side, 1)
+            parts = torch.cat([parts, parts.flip(4)]).unflatten(0, (2, 3)).permute(0, 2, 3, 1, 4, 5)
+            assert (parts == image).flatten(3).all(3).any()
+    assert torch.equal(batches[3].x, epoch[3].x)
+    assert not torch.equal(batches[batches.steps_per_epoch].index, epoch[0].index)
+
+
+def test_classes() -> None:
+    labels = ["owl, Strix", "fish", "Golden_Retriever", "crane", "crane"]
+    assert match_classes(["strix", "golden retriever"], labels) == [0, 2]
+    with pytest.raises(ValueError, match=r"does not know 2 of 3.*horse"):
+        match_classes(["owl", "horse", "crane"], labels)  # two cranes: which is meant?
+    thousand = [f"label {i}" for i in range(1000)]
+    assert match_classes(["n01440764", "n02086240", "n03888257"], thousand) == [0, 155, 701]
+
+
+def test_training_lowers_the_loss(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    T = load_teacher(teacher, CLASSES)
+    before = {k: v.clone() for k, v in T.state_dict().items()}
+    history: list[dict[str, float]] = []
+    E, S = train(SETTINGS, photos, T, tmp_path / "run", lambda _, __, terms: history.append(terms))
+    assert len(history) == 8 * 4
+    first, last = (np.mean([t["loss"] for t in part]) for part in (history[:4], history[-4:]))
+    assert last < 0.8 * first
+    for terms in history:
+        want = 2.0 * terms["MM"] + 0.3 * terms["CL"] + 0.7 * terms["KD"]
+        assert terms["loss"] == pytest.approx(want, rel=1e-5)
+    assert E.out.weight.abs().max() > 0
+    assert all(torch.equal(v, before[k]) for k, v in T.state_dict().items())
+    statistics = [k for k in before if "running" in k]
+    assert statistics and all(torch.equal(S.state_dict()[k], before[k]) for k in statistics)
+
+
+def test_resume_ends_in_the_same_state(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    T = load_teacher(teacher, CLASSES)
+    whole = train(SETTINGS, photos, T, tmp_path / "whole")
+    seen: list[int] = []
+    for stop in (3, 9, None):  # within an epoch, within another, to the end
+        parts = train(
+            SETTINGS, photos, T, tmp_path / "parts", lambda done, *_: seen.append(done), stop
+        )
+    assert seen == list(range(1, 33))
+    for a, b in zip(whole, parts, strict=True):
+        assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
+    with pytest.raises(ValueError, match="other seed"):
+        train(Settings(**{**vars(SETTINGS), "seed": 1}), photos, T, tmp_path / "whole")
+    with pytest.raises(ValueError, match="other photos"):
+        train(SETTINGS, photos.sample(4), T, tmp_path / "whole")
+
+
+def test_divergence_is_told(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    wild = Settings(**{**vars(SETTINGS), "student_lr": 1e12})
+    with pytest.raises(ValueError, match="lower student_lr"):
+        train(wild, photos, load_teacher(teacher, CLASSES), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"factor": 0}, {"size": 33}, {"min_crop": 0.0}, {"epochs": -1}, {"min_crop": 1.5}]
+)
+def test_wrong_settings(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Settings(**wrong)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def test_train_and_evaluate_commands(folder: Path, teacher: Path, tmp_path: Path) -> None:
+    """From photos to weights that resize() takes, with a card that says what they are."""
+    common = ["--data", folder, "--teacher", teacher]
+    recipe = ["--size", 32, "--factor", 2, "--epochs", 2, "--batch-size", 8]
+    learned, baseline, out = tmp_path / "run", tmp_path / "baseline", tmp_path / "mine"
+    result = run("train", *common, *recipe, "--run", learned, "--out", out, "--license", "ours")
+    assert result.exit_code == 0 and str(out) in result.stdout, result.output
+    assert "step 6 of 6: loss" in result.stderr
+    run("train", *common, *recipe, "--run", baseline, "--downscaler", "bicubic")
+
+    photo = drawn_photo(64, 48)
+    trained = Downscaler.from_pretrained(out)
+    assert np.array_equal(resize(photo, 2, weights=out), resize(photo, 2, weights=trained))
+    card = (out / "README.md").read_text()
+    assert "Not measured" in card and "ours" in card and "| student_lr | 0.0001 |" in card
+
+    result = run("evaluate", baseline, learned, *common, "--size", 32, "--card", out)
+    assert result.exit_code == 0, result.output
+    rows = [line.split("|")[1].strip() for line in result.stdout.splitlines()[2:]]
+    assert rows == ["original", "bicubic-retrained", "thumbnet"]
+    card = (out / "README.md").read_text()
+    assert "Not measured" not in card and all(line in card for line in result.stdout.splitlines())
+    as_json = json.loads(run("evaluate", learned, *common, "--size", 32, "--json").stdout)
+    assert as_json[1]["system"] == "thumbnet" and as_json[1]["photos"] == 24
+    assert 20 < as_json[1]["psnr"] < 80 and as_json[0]["psnr"] is None
+
+
+def test_a_card_gets_no_other_runs_figures(folder: Path, teacher: Path, tmp_path: Path) -> None:
+    common = ["--data", folder, "--teacher", teacher, "--size", 32]
+    recipe = ["--factor", 2, "--epochs", 1, "--batch-size", 8]
+    for seed in (0, 1):
+        run("train", *common, *recipe, "--seed", seed, "--run", tmp_path / f"run{seed}",
+            "--out", tmp_path / f"mine{seed}")  # fmt: skip
+    result = run("evaluate", tmp_path / "run1", *common, "--card", tmp_path / "mine0")
+    assert result.exit_code == 1 and "not the weights" in result.stderr
+    assert "Not measured" in (tmp_path / "mine0" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"--data": "nowhere"}, "does not exist"),
+        ({"--teacher": "nowhere"}, "nowhere"),
+        ({"--data": "other"}, "does not know"),
+        ({"--size": "30"}, "multiple of"),
+        ({"--downscaler": "bicubic"}, "no weights"),
+        ({"--factor": "x"}, "not a valid int"),
+    ],
+)
+def test_wrong_usage(
+    changes: dict[str, str],
+    says: str,
+    folder: Path,
+    teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "other" / "unicorn").mkdir(parents=True)
+    drawn_photo(32, 32).save(tmp_path / "other" / "unicorn" / "1.png")
+    monkeypatch.chdir(tmp_path)
+    options = {"--data": folder, "--teacher": teacher, "--run": "run", "--out": "w", "--size": "32"}
+    result = run("train", *(a for pair in (options | changes).items() for a in pair))
+    assert result.exit_code == 2 and says in result.stderr
+    assert not Path("w").exists()
+
+
+@pytest.mark.shared_data
+def test_real_photos(val_shard: Path) -> None:
+    photos = read_photos([val_shard])
+    assert len(photos) == 2000 and len(photos.classes) == 20
+    assert photos.labels.bincount().tolist() == [100] * 20

@@ -1,0 +1,1 @@
+"""Bundled weights, one folder each; installed as `learned_downscale.weights`."""
