@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from learned_downscale.cli.terminal import tell
+
 
 class Size(click.ParamType[tuple[int, int]]):
     """WIDTHxHEIGHT."""
@@ -70,14 +72,14 @@ def convert(
                 plan = library.convert_file(
                     job, factor if size is None else size, model, quality, overwrite
                 )
-            except library.FAILURES as error:
+            except Exception as error:  # one bad file must not stop the rest
                 failed += 1
                 line = f"failed: {job.source}: {error or type(error).__name__}"
             else:
                 converted, kept = converted + (plan is not None), kept + (plan is None)
                 line = f"{job.source}: {plan or 'kept: OUT has it already'}" if verbose else ""
             if line:
-                click.echo(f"\r{line}" if sys.stderr.isatty() else line, err=True)
+                tell(line)
     summary = f"{converted} converted"
     if kept:
         summary += f", {kept} kept as they were (--overwrite replaces them)"

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from learned_downscale.cli.terminal import tell
 from learned_downscale.thumbnet.settings import Settings
 
 
@@ -147,6 +148,5 @@ class Progress:
         self._count += 1
         if done == total or done % max(1, total // self.LINES) == 0:
             means = ", ".join(f"{k} {v / self._count:.4g}" for k, v in self._sums.items())
-            start = "\r\033[K" if sys.stderr.isatty() else ""
-            click.echo(f"{start}step {done} of {total}: {means}", err=True)
+            tell(f"step {done} of {total}: {means}")
             self._sums, self._count = {}, 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +22,6 @@ FORMATS = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
-# What reading, resizing or writing one bad file can raise; SyntaxError is Pillow's broken PNG.
-FAILURES = (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,8 @@ def convert_file(
         What was done, or None if the target was there and is kept.
 
     Raises:
-        One of FAILURES: the file cannot be read, has several frames, or cannot be resized.
+        ValueError: the image has several frames, or `resize` refuses it.
+        Exception: whatever Pillow raises for a broken file, which is a wide choice.
     """
     if job.target.exists() and not overwrite:
         return None
@@ -103,7 +100,8 @@ def convert_file(
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(job.source) as image:
             frames = getattr(image, "n_frames", 1)
-            if frames > 1:
+            # further frames of an MPO, as phones write .jpg files, are previews of the first
+            if frames > 1 and image.format != "MPO":
                 raise ValueError(f"has {frames} frames; only single images are converted")
             upright = ImageOps.exif_transpose(image)
     thumbnail, plan = resize(upright, size, weights=weights, return_plan=True)
@@ -123,18 +121,11 @@ def _save(image: Image.Image, target: Path, quality: int) -> None:
     if exif := image.getexif():
         options["exif"] = exif
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
+    partial = target.with_name(f".{target.name}.partial")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with partial.open("wb") as file:
             image.save(file, kind, **options)
-        os.chmod(partial, 0o666 & ~_umask())  # mkstemp makes files that only the owner reads
-        os.replace(partial, target)
+        partial.replace(target)
     except BaseException:
-        os.unlink(partial)
+        partial.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

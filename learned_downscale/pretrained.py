@@ -50,6 +50,7 @@ def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
             f"{weights_path} is not the file that {config_path} names (SHA-256 differs): "
             "it is damaged or from another training; fetch both again"
         )
+    import torch
     from safetensors.torch import load as load_tensors
 
     from learned_downscale.downscaler import Downscaler
@@ -61,7 +62,8 @@ def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
         raise ValueError(
             f"{weights_path} does not fit the network in {config_path}: {error}"
         ) from error
-    return model.eval().requires_grad_(False)
+    # whatever the caller's default device and dtype are
+    return model.to("cpu", torch.float32).eval().requires_grad_(False)
 
 
 @cache

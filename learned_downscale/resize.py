@@ -60,8 +60,9 @@ def resize(
 
     The whole image becomes the whole thumbnail, as in `PIL.Image.resize`. The largest native
     factor that fits (4, then 2) is learned; the remainder is antialiased bicubic before it.
-    **Below a factor of 2 on either axis the result is plain bicubic**, pixel for pixel
-    Pillow's; so it is for PIL modes CMYK and LAB at any factor. `return_plan` says what was done.
+    **Below a factor of 2 (a side longer than half the image's, rounded up) the result is plain
+    bicubic**, pixel for pixel Pillow's; so it is for PIL modes CMYK and LAB at any factor.
+    `return_plan` says what was done.
 
     Args:
         image: a PIL image of any mode; a numpy array (H, W) or (H, W, C); a torch tensor
@@ -219,7 +220,7 @@ def _run(planes: Planes, plan: Plan, model: Downscaler | None) -> Planes:
     elif model.stem.weight.device != device:
         model = copy.deepcopy(model).to(device)
     size = plan.target[1], plan.target[0]
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
         if planes.alpha is None or bool((planes.alpha == 1).all()):
             colour = _opaque(planes.colour, size, planes.levels, model)
             alpha = None if planes.alpha is None else torch.ones_like(colour[:, :1])

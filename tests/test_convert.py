@@ -110,6 +110,25 @@ def test_out_inside_in_is_no_source(folder: Path) -> None:
     assert files_in(folder / "small") == FILES
 
 
+def test_phone_photos_with_a_preview_are_single_images(tmp_path: Path) -> None:
+    photo = drawn_photo(64, 48)
+    photo.save(tmp_path / "mpo.jpg", "MPO", save_all=True, append_images=[photo.resize((32, 24))])
+    with Image.open(tmp_path / "mpo.jpg") as mpo:
+        assert mpo.format == "MPO" and mpo.n_frames == 2
+    assert run("convert", tmp_path / "mpo.jpg", tmp_path / "out", "--factor", 2).exit_code == 0
+    with Image.open(tmp_path / "out" / "mpo.jpg") as small:
+        assert small.size == (32, 24) and small.format == "JPEG"
+
+
+def test_rotated_tiff_is_turned_once(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    drawn_photo(64, 48).save(tmp_path / "a.tif", exif=exif)
+    assert run("convert", tmp_path / "a.tif", tmp_path / "out", "--factor", 2).exit_code == 0
+    with Image.open(tmp_path / "out" / "a.tif") as small:
+        assert small.size == (24, 32) and small.getexif().get(0x0112, 1) == 1
+
+
 def test_enlarging_fails_that_file_alone(folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (10, 10)).save(folder / "tiny.png")
     result = run("convert", folder, tmp_path / "out", "--size", "20x20")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -224,6 +225,25 @@ def test_no_gradient_is_left(photo: Image.Image) -> None:
     x = torch.rand(3, 32, 32, requires_grad=True)
     assert not resize(x, 4).requires_grad
     assert torch.is_grad_enabled()
+
+
+def test_the_callers_torch_state_changes_nothing(photo: Image.Image) -> None:
+    want = np.asarray(resize(photo, 4))
+    code = (
+        "import sys, torch, numpy as np; from PIL import Image; import learned_downscale as ld\n"
+        "torch.set_default_dtype(torch.float64)\n"
+        "image = Image.open(sys.argv[1])\n"
+        "with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16): ld.resize(image, 4)\n"
+        "ld.resize(image, 4).save(sys.argv[2])"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [f"{folder}/in.png", f"{folder}/out.png"]
+        photo.save(paths[0])
+        subprocess.run([sys.executable, "-c", code, *paths], check=True)
+        with Image.open(paths[1]) as out:
+            assert np.array_equal(out, want)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(resize(photo, 4), want)
 
 
 GREY = Image.new("L", (20, 10))

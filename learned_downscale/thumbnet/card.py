@@ -53,9 +53,10 @@ Licence: {license}. {note}
 
 ## Recipe
 
-E and S (initialised from T) were trained together on T's logits and the labels:
-L = {mm} L_MM + {cl} L_CL + {kd} L_KD; formulas in `learned_downscale/thumbnet/losses.py`.
-T: {teacher}.
+E and S (a copy of T, batch norm kept at T's statistics) were trained together on the labels and
+on T's logits of the whole photos: L = {mm} L_MM + {cl} L_CL + {kd} L_KD, with the formulas in
+`learned_downscale/thumbnet/losses.py`. AdamW, a warm-up, then a cosine to 0; flips, and crops at
+the photo's own resolution. T: {teacher}.
 
 | setting | value |
 | --- | --- |

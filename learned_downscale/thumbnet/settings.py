@@ -21,7 +21,7 @@ class Settings:
     # Crop sides lie in [min_crop, 1] of the photo's.
     min_crop: float = 0.85
     student_lr: float = 1e-4  # AdamW, cosine to 0; above 1e-3 T's weights are lost
-    downscaler_lr: float = 1e-3
+    downscaler_lr: float = 2e-3
     weight_decay: float = 0.05  # S only: E is too small to need it
     warmup: float = 0.05  # part of the steps in which the learning rates rise from 0
 
