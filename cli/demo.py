@@ -20,7 +20,7 @@ def demo(out: Path, factor: float) -> None:
 
     try:
         path = run(out, factor)
-    except (ModuleNotFoundError, OSError) as error:
+    except (ModuleNotFoundError, OSError, ValueError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
     click.echo(f"Thumbnails are in {out / 'thumbnails'}; compare them in {path}")

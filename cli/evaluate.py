@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -28,7 +29,13 @@ from learned_downscale.cli.train import read_inputs
 @click.option(
     "--teacher", required=True, help="T: a Hugging Face image classifier, model id or folder."
 )
-@click.option("--size", default=224, show_default=True, help="Side of the photos, px.")
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    default=224,
+    show_default=True,
+    help="Side of the photos, px.",
+)
 @click.option(
     "--card",
     "cards",
@@ -58,14 +65,11 @@ def evaluate(
         for folder in cards:
             factor = pretrained.load(folder).factor
             shown = [row for row in rows if row.factor in (1, factor)]
-            names = [f"{path.parent.name}/{path.name}" for path in data]
-            command = " ".join(
-                ["learned-downscale evaluate", *(f"runs/{run.name}" for run in runs)]
-                + [f"--data {name}" for name in names]
-                + [f"--teacher {Path(teacher).name if Path(teacher).is_dir() else teacher}"]
-            )
-            where = f"{', '.join(names)}: {len(photos)} photos, {len(photos.classes)} classes"
-            add_figures(folder, runs, shown, where, command)
+            command = ["learned-downscale", "evaluate", *map(str, runs)]
+            for option, values in (("--data", data), ("--teacher", [teacher]), ("--size", [size])):
+                command += [str(part) for value in values for part in (option, value)]
+            where = f"{len(photos)} photos of {len(photos.classes)} classes"
+            add_figures(folder, runs, shown, where, shlex.join(command))
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:

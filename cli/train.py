@@ -27,8 +27,9 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_inputs(data: tuple[Path, ...], teacher: str, size: int) -> tuple[Any, Any]:
-    """The photos and T; wrong ones end the command with status 2 and a reason."""
+    """The photos and T, on a GPU if there is one; wrong ones end the command with status 2."""
     try:
+        import torch
         import transformers  # noqa: F401 - the one import that may be missing
 
         from learned_downscale.thumbnet.data import read_photos
@@ -41,7 +42,8 @@ def read_inputs(data: tuple[Path, ...], teacher: str, size: int) -> tuple[Any, A
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     try:
-        return photos, load_teacher(teacher, photos.classes)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return photos, load_teacher(teacher, photos.classes).to(device)
     except (OSError, ValueError) as error:
         raise click.UsageError(f"teacher {teacher!r}: {error}") from error
 
@@ -94,10 +96,16 @@ def train(
         raise click.UsageError(str(error)) from error
     if out is not None and settings.downscaler == "bicubic":
         raise click.UsageError("--downscaler bicubic trains no weights to write to --out")
+    from learned_downscale import Downscaler, pretrained
+
+    if out is not None:
+        try:
+            pretrained.check_free(out)
+        except FileExistsError as error:
+            raise click.UsageError(str(error)) from error
     photos, T = read_inputs(data, teacher, settings.size)
     click.echo(f"{len(photos)} photos of {len(photos.classes)} classes", err=True)
 
-    from learned_downscale import Downscaler, pretrained
     from learned_downscale.thumbnet import card
     from learned_downscale.thumbnet.train import train as run_training
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +40,8 @@ def check_size(size: Any) -> None:
 
 
 def find_jobs(source: Path, out: Path) -> list[Job]:
-    """A job for `source`, or for each image file in it at any depth, sorted.
+    """A job for `source`, or for each image file in it at any depth, sorted. Links to folders
+    are not followed.
 
     A single file goes to `out` itself if that has an image's ending, else into the folder `out`.
     Files that lie in `out` are no sources.
@@ -66,9 +69,10 @@ def find_jobs(source: Path, out: Path) -> list[Job]:
         ]
         if not jobs:
             raise ValueError(f"{source} holds no files ending in {', '.join(FORMATS)}")
-    for job in jobs:
-        if job.source.resolve() == job.target.resolve():
-            raise ValueError(f"{job.source} would be overwritten; name another OUT")
+    originals = {job.source.resolve() for job in jobs}
+    for job in jobs:  # through links, too
+        if job.target.resolve() in originals:
+            raise ValueError(f"{job.target} is an original and would be overwritten; change OUT")
     if out.is_file() and jobs[0].target != out:
         raise NotADirectoryError(f"{out} is a file; OUT must be a folder")
     return jobs
@@ -83,7 +87,8 @@ def convert_file(
 ) -> Plan | None:
     """Write one thumbnail; see `resize` for `size`.
 
-    The image is turned upright (EXIF orientation) first; EXIF and ICC profile are kept.
+    The image is turned upright (EXIF orientation) first; EXIF (of TIFF: maker, model, date,
+    copyright and the like, not the camera's settings) and ICC profile are kept.
     The target appears whole or not at all.
 
     Returns:
@@ -93,6 +98,8 @@ def convert_file(
         ValueError: the image has several frames, or `resize` refuses it.
         Exception: whatever Pillow raises for a broken file, which is a wide choice.
     """
+    if job.target.is_dir():
+        raise IsADirectoryError(f"{job.target} is a folder")
     if job.target.exists() and not overwrite:
         return None
     with warnings.catch_warnings():
@@ -103,25 +110,52 @@ def convert_file(
             # further frames of an MPO, as phones write .jpg files, are previews of the first
             if frames > 1 and image.format != "MPO":
                 raise ValueError(f"has {frames} frames; only single images are converted")
-            upright = ImageOps.exif_transpose(image)
+            image.load()
+            try:
+                exif = _exif(image)
+                upright = ImageOps.exif_transpose(image)
+            except Exception as error:  # whatever Pillow raises
+                raise ValueError(f"its EXIF data is broken ({error}); remove it") from error
     thumbnail, plan = resize(upright, size, weights=weights, return_plan=True)
-    _save(thumbnail, job.target, quality)
+    _save(thumbnail, job.target, quality, exif)
     return plan
 
 
-def _save(image: Image.Image, target: Path, quality: int) -> None:
+# What a TIFF says of the photo and Pillow can write again: title, maker, model, software, date,
+# artist, copyright. Its other tags say how its pixels are stored.
+_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """The EXIF data of an image but for its orientation."""
+    exif = image.getexif()
+    if image.format == "TIFF":
+        tiff, exif = exif, Image.Exif()
+        exif.update({tag: tiff[tag] for tag in _DESCRIPTIVE if tag in tiff})
+    else:
+        exif = copy.deepcopy(exif)
+        exif.pop(0x0112, None)
+    return exif
+
+
+def _save(image: Image.Image, target: Path, quality: int, exif: Image.Exif) -> None:
     kind = FORMATS[target.suffix.lower()]
+    if kind == "WEBP" and image.mode not in ("L", "LA", "RGB", "RGBA"):
+        # Pillow would convert it, and clip 16 bits to white
+        raise ValueError(f"WebP holds no images of mode {image.mode}; write PNG or TIFF")
     options: dict[str, Any] = {}
+    if kind == "TIFF":
+        options["compression"] = "raw"  # the original's may not fit the thumbnail's mode
     if kind in ("JPEG", "WEBP"):
         options["quality"] = quality
     if kind == "JPEG":
         options["subsampling"] = 0  # a thumbnail has no colour resolution to spare
     if profile := image.info.get("icc_profile"):
         options["icc_profile"] = profile
-    if exif := image.getexif():
+    if exif:
         options["exif"] = exif
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
+    partial = target.with_name(f".{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             image.save(file, kind, **options)

@@ -137,6 +137,8 @@ class Downscaler(nn.Module):
                 "use learned_downscale.resize for single, grey or transparent images"
             )
         height, width = size or self.thumbnail_size(*x.shape[-2:])
+        dtype, x = x.dtype, x.float()  # antialiasing has no half precision on CPUs
         skip = bicubic(x, (height, width), levels)
         prepared = bicubic(x, (self.factor * height, self.factor * width), levels)
-        return quantise((skip + self.residual(prepared)).clamp(0, 1), levels)
+        residual = self.residual(prepared.to(self.stem.weight.dtype))
+        return quantise((skip + residual).clamp(0, 1), levels).to(dtype)

@@ -146,10 +146,15 @@ def _unpack_pil(image: Image.Image) -> tuple[Planes, Pack]:
 
 def _pil_working_mode(image: Image.Image) -> str:
     """Palettes and bits are promoted to what they mean; a transparent colour becomes alpha."""
-    if image.mode == "PA" or (image.mode in ("P", "RGB") and "transparency" in image.info):
+    if image.mode in ("P", "PA", "RGB") and image.has_transparency_data:
         return "RGBA"
-    if image.mode in ("1", "L") and "transparency" in image.info:
+    if image.mode in ("1", "L") and image.has_transparency_data:
         return "LA"
+    if image.mode.startswith("I") and "transparency" in image.info:
+        raise ValueError(
+            f"mode {image.mode} with a transparent colour is not supported: remove "
+            "info['transparency'], or convert to LA first"
+        )
     if image.mode == "P":
         return "RGB"
     if image.mode == "1":

@@ -27,7 +27,8 @@ def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
 
     Args:
         name: a bundled name ("x2", "x4"; these never touch the network), a folder that holds
-            config.json and model.safetensors, or a model id "owner/name" of the Hugging Face Hub.
+            config.json and model.safetensors (as a Path, or a str that is no bundled name), or a
+            model id "owner/name" of the Hugging Face Hub.
         revision: branch, tag or commit of a Hub model; pin a commit in production.
 
     Raises:
@@ -35,7 +36,7 @@ def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
         ValueError: the files are damaged, do not belong together, or are not a Downscaler's.
         OSError: the Hub cannot be reached or has no such model.
     """
-    config_path, weights_path = _locate(str(name), revision)
+    config_path, weights_path = _locate(name, revision)
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         network, expected = dict(config["downscaler"]), config["sha256"]
@@ -51,6 +52,7 @@ def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
             "it is damaged or from another training; fetch both again"
         )
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load as load_tensors
 
     from learned_downscale.downscaler import Downscaler
@@ -58,7 +60,7 @@ def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
     try:
         model = Downscaler(**network)
         model.load_state_dict(load_tensors(content), strict=True)
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"{weights_path} does not fit the network in {config_path}: {error}"
         ) from error
@@ -70,6 +72,18 @@ def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
 def load_bundled(name: str, device: str = "cpu") -> Downscaler:
     """Bundled weights on a device, read once a process; shared, so not to be changed."""
     return load(name).to(device)
+
+
+def check_free(folder: Path) -> None:
+    """Raise FileExistsError if `save` into `folder` would replace what is not weights."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        json.loads((folder / CONFIG).read_text(encoding="utf-8"))["downscaler"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileExistsError(
+            f"{folder} is there and holds no weights; its files are not replaced: name a new folder"
+        ) from error
 
 
 def save(folder: Path, model: Downscaler, card: str, **extra: Any) -> None:
@@ -92,11 +106,12 @@ def save(folder: Path, model: Downscaler, card: str, **extra: Any) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _locate(name: str, revision: str | None) -> tuple[Path, Path]:
-    """config.json and model.safetensors of a name."""
+def _locate(name: str | Path, revision: str | None) -> tuple[Path, Path]:
+    """config.json and model.safetensors of a name; a Path is always a folder."""
     folder = Path(name)
     if name in bundled():
-        folder = Path(str(files("learned_downscale.weights").joinpath(name)))
+        folder = Path(str(files("learned_downscale.weights").joinpath(str(name))))
+    name = str(name)
     if folder.is_dir():
         paths = folder / CONFIG, folder / WEIGHTS
         for path in paths:

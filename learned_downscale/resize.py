@@ -61,7 +61,8 @@ def resize(
     The whole image becomes the whole thumbnail, as in `PIL.Image.resize`. The largest native
     factor that fits (4, then 2) is learned; the remainder is antialiased bicubic before it.
     **Below a factor of 2 (a side longer than half the image's, rounded up) the result is plain
-    bicubic**, pixel for pixel Pillow's; so it is for PIL modes CMYK and LAB at any factor.
+    bicubic**, Pillow's to within one level for opaque 8-bit grey and RGB; so it is for PIL modes
+    CMYK and LAB at any factor.
     `return_plan` says what was done.
 
     Args:
@@ -109,6 +110,8 @@ def resize(
 
     bicubic_only = getattr(image, "mode", None) in pixels.PIL_BICUBIC_ONLY
     if source == target:
+        if not bicubic_only:
+            pixels.unpack(image, channel_order)  # what is refused is refused at any size
         result = pixels.copy_of(image)
     elif bicubic_only:
         plan = _plain(source, target, f"plain bicubic: E is trained on RGB, not on {image.mode}")
@@ -136,7 +139,10 @@ def target_size(
 ) -> tuple[int, int]:
     """(width, height) that `resize` gives for a source (width, height); raises as `resize`."""
     if isinstance(size, numbers.Real) and not isinstance(size, bool):
-        factor = float(size)
+        try:
+            factor = float(size)
+        except OverflowError:
+            factor = math.inf
         if not math.isfinite(factor) or factor <= 0:
             raise ValueError(f"factor is {size}; it divides the sides: give a number above 1")
         if factor < 1:
@@ -210,6 +216,7 @@ def _plain(source: tuple[int, int], target: tuple[int, int], reason: str) -> Pla
 def _run(planes: Planes, plan: Plan, model: Downscaler | None) -> Planes:
     import torch
 
+    from learned_downscale.downscaler import bicubic, quantise
     from learned_downscale.pixels import Planes
 
     device = planes.colour.device
@@ -220,54 +227,46 @@ def _run(planes: Planes, plan: Plan, model: Downscaler | None) -> Planes:
     elif model.stem.weight.device != device:
         model = copy.deepcopy(model).to(device)
     size = plan.target[1], plan.target[0]
+    x, alpha, levels = planes.colour, planes.alpha, planes.levels
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        if planes.alpha is None or bool((planes.alpha == 1).all()):
-            colour = _opaque(planes.colour, size, planes.levels, model)
-            alpha = None if planes.alpha is None else torch.ones_like(colour[:, :1])
-        else:
-            colour, alpha = _transparent(planes.colour, planes.alpha, size, planes.levels, model)
-    return Planes(colour, alpha, planes.levels)
+        colour = bicubic(x, size, levels)
+        if alpha is not None:
+            colour, x, alpha = _weighted(colour, x, alpha, levels)
+        if model is not None:
+            prepared = bicubic(x, (model.factor * size[0], model.factor * size[1]), levels)
+            # Grey: E sees three equal planes, and adds the mean of what it would add to them.
+            added = model.residual(prepared.expand(-1, 3, -1, -1).to(model.stem.weight.dtype))
+            colour = colour + (added if x.shape[1] == 3 else added.mean(1, keepdim=True))
+        colour = quantise(colour.clamp(0, 1), levels)
+        if alpha is not None:
+            colour = colour.where(alpha > 0, colour.new_zeros(()))
+    return Planes(colour, alpha, levels)
 
 
-def _opaque(
-    x: Tensor, size: tuple[int, int], levels: int | None, model: Downscaler | None
-) -> Tensor:
-    from learned_downscale.downscaler import bicubic, quantise
+def _weighted(
+    small: Tensor, x: Tensor, alpha: Tensor, levels: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What transparency changes: the small colours, the image that E sees, and the small alpha.
 
-    if model is None:
-        return bicubic(x, size, levels)
-    if x.shape[1] == 3:
-        return model(x, size, levels)
-    # Grey: E sees three equal planes; the mean of what it adds to them keeps the result grey.
-    return quantise(model(x.expand(-1, 3, -1, -1), size, levels).mean(1, keepdim=True), levels)
-
-
-def _transparent(
-    x: Tensor, alpha: Tensor, size: tuple[int, int], levels: int | None, model: Downscaler | None
-) -> tuple[Tensor, Tensor]:
-    """Colour and alpha, each seen colour weighted by its alpha.
-
-    E's residual is taken from the image with its transparent parts filled by the colours
-    around them: what cannot be seen gives no contrast, so no rim is sharpened into the edge.
+    Where nothing transparent is near, all stays as it is without alpha. Elsewhere small colours
+    are means weighted by alpha, and E sees the image with its transparent parts filled by the
+    colours around them: what cannot be seen gives no contrast, so no rim is sharpened.
     """
     import torch.nn.functional as F
 
-    from learned_downscale.downscaler import bicubic, quantise
+    from learned_downscale.downscaler import bicubic
 
-    seen = 1 / 512  # below half an 8-bit level of alpha there is no colour to speak of
+    size = (small.shape[-2], small.shape[-1])
+    # 9 thumbnail pixels: wider than what bicubic and E see around one
+    hidden = F.max_pool2d(F.adaptive_max_pool2d(1 - alpha, size), 9, 1, 4) > 0
     # not clipped before the division: overshoot that one has and the other lacks is a false colour
     small_alpha, premultiplied = (
         F.interpolate(t, size, mode="bicubic", antialias=True) for t in (alpha, x * alpha)
     )
+    seen = 0.5 / levels if levels else 1e-6  # an alpha that will not be rounded to 0
     colour = premultiplied / small_alpha.clamp(min=seen)
-    if model is not None:
-        # 7: wider than what E sees of a thumbnail pixel's neighbours
-        around, weight = (F.avg_pool2d(t, 7, 1, 3) for t in (premultiplied, small_alpha))
-        fill = (around / weight.clamp(min=seen / 49)).where(small_alpha < seen, colour)
-        fill = F.interpolate(fill.clamp(0, 1), x.shape[-2:], mode="bilinear")
-        filled = (x * alpha + fill * (1 - alpha)).expand(-1, 3, -1, -1)
-        added = model(filled, size, None) - bicubic(filled, size, None)
-        colour = colour + (added if x.shape[1] == 3 else added.mean(1, keepdim=True))
-    small_alpha = bicubic(alpha, size, levels)
-    colour = quantise(colour.clamp(0, 1), levels).where(small_alpha > 0, x.new_zeros(()))
-    return colour, small_alpha
+    around, weight = (F.avg_pool2d(t, 9, 1, 4) for t in (premultiplied, small_alpha))
+    fill = (around / weight.clamp(min=seen / 81)).where(small_alpha < seen, colour)
+    fill = F.interpolate(fill.clamp(0, 1), x.shape[-2:], mode="bilinear")
+    filled = x * alpha + fill * (1 - alpha)
+    return colour.where(hidden, small), filled, bicubic(alpha, size, levels)

@@ -27,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: the top is on the right
     exif[0x010F] = "a maker"
+    exif.get_ifd(0x8769)[0x8827] = 400  # ISO
     photo.save(source / "a.jpg", exif=exif, icc_profile=b"a profile", quality=95)
     photo.save(source / "deep" / "b.PNG")
     photo.save(source / "deep" / "er" / "c.webp")
@@ -59,7 +60,9 @@ def test_folder(folder: Path, tmp_path: Path) -> None:
         assert np.array_equal(png, learned_downscale.resize(drawn_photo(161, 118), 4))
     with Image.open(out / "a.jpg") as jpeg:
         assert jpeg.info["icc_profile"] == b"a profile"
-        assert jpeg.getexif()[0x010F] == "a maker" and 0x0112 not in jpeg.getexif()
+        kept = jpeg.getexif()
+        assert kept[0x010F] == "a maker" and 0x0112 not in kept
+        assert kept.get_ifd(0x8769)[0x8827] == 400
 
 
 def test_bad_files_are_told_and_the_rest_is_done(folder: Path, tmp_path: Path) -> None:
@@ -123,10 +126,58 @@ def test_phone_photos_with_a_preview_are_single_images(tmp_path: Path) -> None:
 def test_rotated_tiff_is_turned_once(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
+    exif[0x010F] = "a maker"
     drawn_photo(64, 48).save(tmp_path / "a.tif", exif=exif)
     assert run("convert", tmp_path / "a.tif", tmp_path / "out", "--factor", 2).exit_code == 0
     with Image.open(tmp_path / "out" / "a.tif") as small:
-        assert small.size == (24, 32) and small.getexif().get(0x0112, 1) == 1
+        assert small.size == (24, 32)
+        kept = small.getexif()
+        assert 0x0112 not in kept and kept[0x010F] == "a maker"
+
+
+def test_originals_are_safe_behind_links(tmp_path: Path) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    for name in ("in/b.png", "in/sub/b.png"):
+        drawn_photo(64, 48).save(tmp_path / name)
+    (tmp_path / "out" / "sub").symlink_to(tmp_path / "in")
+    before = (tmp_path / "in" / "b.png").read_bytes()
+    result = run("convert", tmp_path / "in", tmp_path / "out", "--factor", 2, "--overwrite")
+    assert result.exit_code == 2 and "is an original" in result.stderr
+    assert (tmp_path / "in" / "b.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("compression", ["group4", "tiff_lzw", "jpeg", "raw"])
+def test_compressed_tiff(compression: str, tmp_path: Path) -> None:
+    mode = "1" if compression == "group4" else "RGB"
+    drawn_photo(64, 48).convert(mode).save(tmp_path / "a.tif", compression=compression)
+    assert run("convert", tmp_path / "a.tif", tmp_path / "out", "--factor", 2).exit_code == 0
+    with Image.open(tmp_path / "out" / "a.tif") as small:
+        assert small.size == (32, 24) and small.mode == ("L" if mode == "1" else "RGB")
+
+
+def test_sixteen_bits_are_kept_or_refused(tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(0, 65535, 1024, dtype=np.uint16), (64, 1))
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    assert run("convert", tmp_path / "a.png", tmp_path / "b.png", "--factor", 2).exit_code == 0
+    with Image.open(tmp_path / "b.png") as small:
+        assert np.abs(np.diff(np.asarray(small, dtype=int)[:, 2:-2], axis=1) - 2048).max() < 64
+    result = run("convert", tmp_path / "a.png", tmp_path / "b.webp", "--factor", 2)
+    assert result.exit_code == 1 and "WebP holds no" in result.stderr
+    assert not (tmp_path / "b.webp").exists()
+
+
+def test_broken_exif_is_the_reason(tmp_path: Path) -> None:
+    drawn_photo(64, 48).save(tmp_path / "a.png", exif=b"garbage that is no TIFF header")
+    result = run("convert", tmp_path / "a.png", tmp_path / "out", "--factor", 2)
+    assert result.exit_code == 1 and "EXIF data is broken" in result.stderr
+
+
+def test_a_folder_in_the_way(tmp_path: Path) -> None:
+    drawn_photo(64, 48).save(tmp_path / "a.jpg")
+    (tmp_path / "out" / "a.jpg").mkdir(parents=True)
+    result = run("convert", tmp_path / "a.jpg", tmp_path / "out", "--factor", 2)
+    assert result.exit_code == 1 and "is a folder" in result.stderr
 
 
 def test_enlarging_fails_that_file_alone(folder: Path, tmp_path: Path) -> None:

@@ -91,7 +91,16 @@ def test_residual_learns_from_the_first_step(photo: Image.Image) -> None:
 def test_other_sizes_than_the_native(photo: Image.Image) -> None:
     out = trained_like(2)(as_tensor(photo), (33, 47))
     assert out.shape == (1, 3, 33, 47)
+    assert levels_off(out, photo.resize((47, 33), Image.Resampling.BICUBIC)) > 1
     assert levels_off(out, photo.resize((47, 33), Image.Resampling.BICUBIC)) < 64
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_same_dtype(dtype: torch.dtype, photo: Image.Image) -> None:
+    x, model = as_tensor(photo), trained_like(4)
+    out = model(x.to(dtype))
+    assert out.dtype == dtype
+    assert (out.float() - model(x)).abs().max() < 8 / 255  # 8 bits of bfloat16 are not enough
 
 
 @pytest.mark.parametrize(

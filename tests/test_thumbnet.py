@@ -22,7 +22,7 @@ from learned_downscale.thumbnet.settings import Settings
 
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
 from learned_downscale.thumbnet.networks import load_teacher, match_classes  # noqa: E402
-from learned_downscale.thumbnet.train import train  # noqa: E402
+from learned_downscale.thumbnet.train import load_run, train  # noqa: E402
 
 CLASSES = ("cat", "dog", "owl")
 SETTINGS = Settings(
@@ -182,10 +182,32 @@ def test_resume_ends_in_the_same_state(photos: Photos, teacher: Path, tmp_path: 
     assert seen == list(range(1, 33))
     for a, b in zip(whole, parts, strict=True):
         assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
-    with pytest.raises(ValueError, match="other seed"):
+    with pytest.raises(ValueError, match="another seed"):
         train(Settings(**{**vars(SETTINGS), "seed": 1}), photos, T, tmp_path / "whole")
-    with pytest.raises(ValueError, match="other photos"):
+    with pytest.raises(ValueError, match="another photos"):
         train(SETTINGS, photos.sample(4), T, tmp_path / "whole")
+
+
+def test_a_run_knows_its_teacher_and_classes(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    train(SETTINGS, photos, load_teacher(teacher, CLASSES), tmp_path, stop_after=1)
+    others = load_teacher(teacher, ("cat", "dog", "fish"))
+    with pytest.raises(ValueError, match="another teacher"):
+        train(SETTINGS, photos, others, tmp_path)
+    train(SETTINGS, photos, load_teacher(teacher, CLASSES), tmp_path, stop_after=2)
+    with pytest.raises(FileNotFoundError, match="no finished run"):
+        load_run(tmp_path / "nowhere", others)
+    train(SETTINGS, photos, load_teacher(teacher, CLASSES), tmp_path)
+    with pytest.raises(ValueError, match="other classes"):
+        load_run(tmp_path, others)
+
+
+def test_a_damaged_checkpoint_is_told(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    T = load_teacher(teacher, CLASSES)
+    train(SETTINGS, photos, T, tmp_path, stop_after=1)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="is damaged"):
+        train(SETTINGS, photos, T, tmp_path)
 
 
 def test_divergence_is_told(photos: Photos, teacher: Path, tmp_path: Path) -> None:
@@ -195,7 +217,17 @@ def test_divergence_is_told(photos: Photos, teacher: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"factor": 0}, {"size": 33}, {"min_crop": 0.0}, {"epochs": -1}, {"min_crop": 1.5}]
+    "wrong",
+    [
+        {"factor": 1},
+        {"size": 33},
+        {"epochs": -1},
+        {"seed": -1},
+        {"student_lr": -1.0},
+        {"warmup": 1.0},
+        {"min_crop": 0.0},
+        {"min_crop": 1.5},
+    ],
 )
 def test_wrong_settings(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -231,6 +263,14 @@ def test_train_and_evaluate_commands(folder: Path, teacher: Path, tmp_path: Path
     as_json = json.loads(run("evaluate", learned, *common, "--size", 32, "--json").stdout)
     assert as_json[1]["system"] == "thumbnet" and as_json[1]["photos"] == 24
     assert 20 < as_json[1]["psnr"] < 80 and as_json[0]["psnr"] is None
+
+
+def test_out_replaces_nothing_but_weights(folder: Path, teacher: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    common = ["--data", folder, "--teacher", teacher, "--size", 32]
+    result = run("train", *common, "--run", tmp_path / "run", "--out", tmp_path)
+    assert result.exit_code == 2 and "not replaced" in result.stderr
+    assert (tmp_path / "README.md").read_text() == "mine" and not (tmp_path / "run").exists()
 
 
 def test_a_card_gets_no_other_runs_figures(folder: Path, teacher: Path, tmp_path: Path) -> None:

@@ -137,6 +137,8 @@ def add_figures(
         )
     path = folder / pretrained.CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
+    if "training" not in config:
+        raise ValueError(f"{path} does not say how the weights were trained; it can have no card")
     config["figures"] = {"data": data, "command": command, "rows": [asdict(row) for row in rows]}
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     parameters = sum(p.numel() for p in model.parameters())

@@ -73,7 +73,7 @@ def read_photos(
                 continue
             if name in pixels:
                 raise ValueError(
-                    f"{path}: {name} was read before from another path; give each photo once"
+                    f"{path}: {name} was read before; give each photo once, under a name of its own"
                 )
             pixels[name] = square
     if not pixels:

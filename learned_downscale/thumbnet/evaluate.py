@@ -20,7 +20,8 @@ class Row:
     """One line of the table.
 
     top1, top5: percent of the photos. psnr: mean over photos, dB, against Pillow's bicubic of
-    the same size; None where there is no thumbnail, or it is that bicubic one.
+    the same size (100 dB where they are equal); None where there is no thumbnail, or it is that
+    bicubic one.
     """
 
     system: str
@@ -51,13 +52,15 @@ def evaluate(photos: Photos, teacher: Classifier, runs: Sequence[Path]) -> list[
 
 @torch.no_grad()
 def mean_psnr(images: Tensor, E: Downscaler, batch_size: int = 64) -> float:
-    """Mean over the images (M, 3, H, W; uint8) of 10 log10(1 / MSE(E(x), bicubic(x))), in dB."""
+    """Mean over the images (M, 3, H, W; uint8) of 10 log10(1 / MSE(E(x), bicubic(x))), in dB,
+    at most 100 each."""
+    device = E.stem.weight.device
     ratios = []
     for batch in images.split(batch_size):
-        x = batch.float() / 255
+        x = batch.to(device).float() / 255
         x_s = E(x)
         error = (x_s - bicubic(x, (x_s.shape[-2], x_s.shape[-1]))).square().mean((1, 2, 3))
-        ratios.append(-10 * error.log10())
+        ratios.append(-10 * error.clamp(min=1e-10).log10())
     return float(torch.cat(ratios).mean())
 
 

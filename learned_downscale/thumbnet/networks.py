@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from importlib.resources import files
@@ -39,6 +40,13 @@ class Classifier(nn.Module):
         x = (x - self.mean) / self.std
         logits: Tensor = self.model(x.contiguous(memory_format=torch.channels_last)).logits
         return logits[:, self.outputs].float()
+
+    def fingerprint(self) -> str:
+        """Changes with the weights, the normalisation and the choice of classes."""
+        digest = hashlib.sha256()
+        for name, tensor in self.state_dict().items():
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def student(self) -> Classifier:
         """S: a copy of T to be trained.

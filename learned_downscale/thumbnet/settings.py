@@ -34,12 +34,20 @@ class Settings:
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of T and S; E is always float32
 
     def __post_init__(self) -> None:
-        for name in ("factor", "channels", "size", "epochs", "batch_size", "temperature"):
-            if getattr(self, name) <= 0:
+        above_0 = ("channels", "size", "epochs", "batch_size", "temperature", "student_lr")
+        for name in (*above_0, "downscaler_lr"):
+            if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("seed", "weight_decay", "cl", "kd", "mm"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or above")
+        if self.factor < 2:
+            raise ValueError(f"factor is {self.factor}; it must be 2 or above")
         if self.size % (2 * self.factor):
             raise ValueError(
                 f"size is {self.size}; it must be a multiple of twice the factor, {2 * self.factor}"
             )
         if not 0 < self.min_crop <= 1:
             raise ValueError(f"min_crop is {self.min_crop}; it must lie above 0, up to 1")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is {self.warmup}; it must lie from 0 to below 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -63,12 +64,12 @@ def train(
     many steps.
 
     Raises:
-        ValueError: `run` holds a run of other settings or other photos, or the loss is no
-            longer finite.
+        ValueError: `run` holds a run of other settings, photos or another teacher, or a damaged
+            checkpoint; or the loss is no longer finite.
     """
     run.mkdir(parents=True, exist_ok=True)
-    _claim(run, settings, photos)
-    device = next(teacher.parameters()).device
+    _claim(run, settings, photos, teacher)
+    device = teacher.mean.device
     teacher_logits = cached_logits(run / TEACHER_LOGITS, teacher, photos, settings.precision).to(
         device
     )
@@ -129,11 +130,21 @@ def train(
 
 
 def load_run(run: Path, teacher: Classifier) -> tuple[Settings, Downscaler | Bicubic, Classifier]:
-    """The settings, E and S of a finished run; T gives S its architecture."""
+    """The settings, E and S of a finished run, on T's device; T gives S its architecture.
+
+    Raises:
+        FileNotFoundError: the run is not finished.
+        ValueError: it had another teacher, or other classes.
+    """
     if not (run / STUDENT).is_file():
         raise FileNotFoundError(f"{run} holds no finished run; finish it with `train --run {run}`")
-    settings = Settings(**json.loads((run / SETTINGS).read_text())["settings"])
-    E, S = make_downscaler(settings), teacher.student()
+    made_of = json.loads((run / SETTINGS).read_text())
+    if made_of["teacher"] != teacher.fingerprint():
+        raise ValueError(
+            f"{run} was trained with another teacher or on other classes; name those it had"
+        )
+    settings = Settings(**made_of["settings"])
+    E, S = make_downscaler(settings).to(teacher.mean.device), teacher.student()
     E.load_state_dict(load_file(run / DOWNSCALER))
     S.load_state_dict(load_file(run / STUDENT))
     return settings, E.eval(), S.eval()
@@ -146,19 +157,17 @@ def cached_logits(path: Path, teacher: Classifier, photos: Photos, precision: st
     crops keep most of the photo.
 
     Raises:
-        ValueError: `path` holds the logits of other photos.
+        ValueError: `path` holds the logits of other photos or another teacher.
     """
-    fingerprint = photos.fingerprint()
+    made_of = {"photos": photos.fingerprint(), "teacher": teacher.fingerprint()}
     if path.is_file():
         with safe_open(path, "pt") as file:
-            if file.metadata().get("photos") != fingerprint:
-                raise ValueError(
-                    f"{path} was made from other photos; delete it, or use another run"
-                )
+            if file.metadata() != made_of:
+                raise ValueError(f"{path} holds other photos' or another teacher's; delete it")
             logits: Tensor = file.get_tensor("logits")
             return logits
     logits = predict(teacher, photos.images, precision=precision)
-    save_file({"logits": logits}, path, {"photos": fingerprint})
+    save_file({"logits": logits}, path, made_of)
     return logits
 
 
@@ -171,7 +180,7 @@ def predict(
     batch_size: int = 64,
 ) -> Tensor:
     """Logits (M, classes) of uint8 images (M, 3, H, W), each batch passed through `before`."""
-    device = next(classifier.parameters()).device
+    device = classifier.mean.device
     logits = []
     for batch in images.split(batch_size):
         x = before(batch.to(device).float() / 255)
@@ -192,17 +201,22 @@ def _learning_rate(step: int, total: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
 
 
-def _claim(run: Path, settings: Settings, photos: Photos) -> None:
+def _claim(run: Path, settings: Settings, photos: Photos, teacher: Classifier) -> None:
     """Write what the run is made of, or refuse to go on with another run's checkpoint."""
     values = asdict(settings)
-    mine = {"settings": values, "photos": photos.fingerprint()}
+    mine = {
+        "settings": values,
+        "photos": photos.fingerprint(),
+        "teacher": teacher.fingerprint(),
+    }
     path = run / SETTINGS
     if path.is_file():
         theirs = json.loads(path.read_text())
         if theirs != mine:
             changed = [k for k, v in values.items() if theirs["settings"].get(k) != v]
+            changed += [k for k in ("photos", "teacher") if theirs[k] != mine[k]]
             raise ValueError(
-                f"{run} holds a run with other {', '.join(changed) or 'photos'}; "
+                f"{run} holds a run with another {', '.join(changed)}; "
                 "name another folder, or delete this one"
             )
     else:
@@ -219,7 +233,10 @@ def _restore(path: Path, state: dict[str, Any]) -> int:
     """Steps done, 0 for a new run."""
     if not path.is_file():
         return 0
-    saved = torch.load(path, weights_only=True)
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to start again") from error
     for name, part in state.items():
         part.load_state_dict(saved[name])
     return int(saved["step"])
