@@ -34,6 +34,7 @@ them.
 
 ```python
 import learned_downscale
+
 thumbnail = learned_downscale.resize(image, {factor}{weights})
 ```
 
