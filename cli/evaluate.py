@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from learned_downscale.cli.train import read_inputs
+from learned_downscale.cli.inputs import data_option, read_inputs, teacher_option
 
 
 @click.command()
@@ -19,16 +19,8 @@ from learned_downscale.cli.train import read_inputs
     nargs=-1,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
 )
-@click.option(
-    "--data",
-    multiple=True,
-    required=True,
-    type=click.Path(exists=True, path_type=Path),
-    help="Photos that were not trained on: a folder of class folders, or a .tar shard. Repeatable.",
-)
-@click.option(
-    "--teacher", required=True, help="T: a Hugging Face image classifier, model id or folder."
-)
+@data_option
+@teacher_option
 @click.option(
     "--size",
     type=click.IntRange(min=1),
@@ -52,7 +44,10 @@ def evaluate(
     cards: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Print the accuracy of T on originals and of S on thumbnails, for runs of `train`."""
+    """Print the accuracy of T on originals and of S on thumbnails, for runs of `train`.
+
+    --data names photos that were not trained on.
+    """
     photos, T = read_inputs(data, teacher, size)
 
     from learned_downscale import pretrained

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Of the leaky ReLU. With 0, and no biases to bring them back, all hidden channels died within
-# the first epoch at a learning rate of 1e-2 (measured).
+# Of the leaky ReLU. With 0 there are no biases to bring a dead channel back: the residual had
+# shrunk to nothing after the first epoch at a learning rate of 1e-2 (measured).
 SLOPE = 0.1
 
 

@@ -111,7 +111,6 @@ def _locate(name: str | Path, revision: str | None) -> tuple[Path, Path]:
     folder = Path(name)
     if name in bundled():
         folder = Path(str(files("learned_downscale.weights").joinpath(str(name))))
-    name = str(name)
     if folder.is_dir():
         paths = folder / CONFIG, folder / WEIGHTS
         for path in paths:
@@ -120,7 +119,7 @@ def _locate(name: str | Path, revision: str | None) -> tuple[Path, Path]:
                     f"{path} is missing; weights folders hold {CONFIG}, {WEIGHTS}"
                 )
         return paths
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/", "~")):
         from huggingface_hub import hf_hub_download
 
         config, weights = (
@@ -128,6 +127,6 @@ def _locate(name: str | Path, revision: str | None) -> tuple[Path, Path]:
         )
         return config, weights
     raise FileNotFoundError(
-        f"no weights named {name!r}: bundled are {', '.join(bundled())}; "
+        f"no weights named {str(name)!r}: bundled are {', '.join(bundled())}; "
         "otherwise give a folder or a Hugging Face model id (owner/name)"
     )

@@ -79,6 +79,11 @@ def test_unknown_name() -> None:
         Downscaler.from_pretrained("x3")
 
 
+def test_a_missing_path_is_not_looked_for_on_the_hub() -> None:
+    with pytest.raises(FileNotFoundError, match="runs/x4"):
+        Downscaler.from_pretrained(Path("runs/x4"))
+
+
 def test_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 

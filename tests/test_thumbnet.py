@@ -193,9 +193,9 @@ def test_a_run_knows_its_teacher_and_classes(photos: Photos, teacher: Path, tmp_
     others = load_teacher(teacher, ("cat", "dog", "fish"))
     with pytest.raises(ValueError, match="another teacher"):
         train(SETTINGS, photos, others, tmp_path)
-    train(SETTINGS, photos, load_teacher(teacher, CLASSES), tmp_path, stop_after=2)
-    with pytest.raises(FileNotFoundError, match="no finished run"):
-        load_run(tmp_path / "nowhere", others)
+    for unfinished in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match="no finished run"):
+            load_run(unfinished, others)
     train(SETTINGS, photos, load_teacher(teacher, CLASSES), tmp_path)
     with pytest.raises(ValueError, match="other classes"):
         load_run(tmp_path, others)

@@ -57,7 +57,7 @@ def train(
     report: Report = lambda done, total, terms: None,
     stop_after: int | None = None,
 ) -> tuple[Downscaler | Bicubic, Classifier]:
-    """Train E and S; both are returned and kept in the folder `run`.
+    """Train E and S; both are returned and, when all steps are done, kept in the folder `run`.
 
     A run that was stopped goes on from its last checkpoint (one an epoch) and ends in the state
     that it would have reached uninterrupted. `stop_after`: stop, with a checkpoint, after so
@@ -91,10 +91,10 @@ def train(
         optimiser, lambda step: _learning_rate(step, total, settings.warmup)
     )
     state = {"E": E, "S": S, "optimiser": optimiser, "schedule": schedule}
-    first = _restore(run / CHECKPOINT, state)
+    done = _restore(run / CHECKPOINT, state)
 
     weights = {"MM": settings.mm, "CL": settings.cl, "KD": settings.kd}
-    for step in range(first, min(total, stop_after or total)):
+    for step in range(done, min(total, stop_after or total)):
         batch = batches[step]
         x = batch.x.to(device).float() / 255
         x_s = E(x)
@@ -123,9 +123,10 @@ def train(
         if done % batches.steps_per_epoch == 0 or done in (total, stop_after):
             _checkpoint(run / CHECKPOINT, done, state)
 
-    for module, name in ((E, DOWNSCALER), (S, STUDENT)):
-        # safetensors takes no channels_last
-        save_file({k: v.contiguous() for k, v in module.state_dict().items()}, run / name)
+    if done == total:
+        for module, name in ((E, DOWNSCALER), (S, STUDENT)):
+            # safetensors takes no channels_last
+            save_file({k: v.contiguous() for k, v in module.state_dict().items()}, run / name)
     return E, S
 
 

@@ -1,0 +1,41 @@
+"""The photos and the teacher, as `train` and `evaluate` take them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+data_option = click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Photos in ImageFolder layout: a folder of class folders, or a .tar shard. Repeatable.",
+)
+teacher_option = click.option(
+    "--teacher", required=True, help="T: a Hugging Face image classifier, model id or folder."
+)
+
+
+def read_inputs(data: tuple[Path, ...], teacher: str, size: int) -> tuple[Any, Any]:
+    """The photos and T, on a GPU if there is one; wrong ones end the command with status 2."""
+    try:
+        import torch
+        import transformers  # noqa: F401 - the one import that may be missing
+
+        from learned_downscale.thumbnet.data import read_photos
+        from learned_downscale.thumbnet.networks import load_teacher
+
+        photos = read_photos(data, size, warn=lambda line: click.echo(line, err=True))
+    except ModuleNotFoundError as error:
+        hint = "training needs: pip install 'learned-downscale[train]'"
+        raise click.UsageError(f"{error}; {hint}") from error
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return photos, load_teacher(teacher, photos.classes).to(device)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"teacher {teacher!r}: {error}") from error
