@@ -7,9 +7,11 @@ failed, 2 wrong usage. Nothing heavy is imported before a command runs.
 import click
 
 from learned_downscale import __version__
+from learned_downscale.cli.bench import bench
 from learned_downscale.cli.convert import convert
 from learned_downscale.cli.demo import demo
 from learned_downscale.cli.evaluate import evaluate
+from learned_downscale.cli.export import export
 from learned_downscale.cli.train import train
 
 
@@ -19,5 +21,5 @@ def main() -> None:
     """Make images smaller with a downscaler that is trained to keep what a classifier needs."""
 
 
-for command in (convert, demo, evaluate, train):
+for command in (bench, convert, demo, evaluate, export, train):
     main.add_command(command)

@@ -98,6 +98,12 @@ def train(
     )
     text = card.render(out.name, sum(p.numel() for p in E.parameters()), training, None)
     pretrained.save(out, E, text, training=training)
+    try:
+        from learned_downscale.export import export
+
+        export(out)
+    except ImportError as error:
+        click.echo(f"No {pretrained.ONNX}: {error}", err=True)
     click.echo(f"Weights and card are in {out}; E and S are in {run}")
 
 

@@ -13,9 +13,10 @@ from learned_downscale.resize import Plan, resize
 
 if TYPE_CHECKING:
     from learned_downscale.downscaler import Downscaler
+    from learned_downscale.stream import downscale_rows
 
 __version__ = "0.1.0"
-__all__ = ["Downscaler", "Plan", "resize"]
+__all__ = ["Downscaler", "Plan", "downscale_rows", "resize"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from learned_downscale.downscaler import Downscaler
 
         return Downscaler
+    if name == "downscale_rows":
+        from learned_downscale.stream import downscale_rows
+
+        return downscale_rows
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

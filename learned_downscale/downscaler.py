@@ -5,16 +5,20 @@ The paper (Zhao and Ghanem, ACM MM 2020) names E but not its layers: the network
     x_s = round(clamp(bicubic(x) + residual(x)))
 
 - `bicubic` is the antialiased bicubic filter, pixel for pixel Pillow's.
-- `residual` reads x once, by a convolution whose stride is the factor, and works at thumbnail
-  resolution from there on, which is what makes it cheap.
+- `residual` cuts x into patches of factor x factor pixels, one for each thumbnail pixel, and works
+  at thumbnail resolution from there on, which is what makes it cheap.
 - No layer has a bias and the first one has no response to a constant, so the residual of a flat
-  area is zero by construction, and it scales with the local contrast.
-- The result is rounded to the levels it will be saved with. In training the gradient passes the
-  rounding unchanged (a straight-through estimator), so what is saved is what was trained.
+  area is zero by construction.
+- E is an integer network: 8-bit pixels, 7-bit weights, 8-bit activations, and scales that are
+  powers of two. Every sum stays below 2^24, where float32 still counts in ones: whatever computes
+  it, int8 or float32, in strips or whole, gives the same thumbnail.
+- In training the gradient passes every rounding unchanged (a straight-through estimator), so what
+  is saved is what was trained.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +26,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Of the leaky ReLU. With 0 there are no biases to bring a dead channel back: the residual had
-# shrunk to nothing after the first epoch at a learning rate of 1e-2 (measured).
-SLOPE = 0.1
+from learned_downscale.engine.bicubic import Axis, taps
+
+# Weights are integers in [-63, 63]: with 64 or more, processors without VNNI saturate the sum of
+# two products (int16) in their 8-bit multiplication.
+MAX_WEIGHT = 63
+# Activations are integers in [0, 255].
+MAX_ACTIVATION = 255
 
 
 def quantise(x: Tensor, levels: int | None) -> Tensor:
     """Round x in [0, 1] to multiples of 1 / levels; the gradient is that of the identity."""
     if levels is None:
         return x
-    return x + ((x * levels + 0.5).floor() / levels - x).detach()
+    return _pass_gradient(x, (x * levels + 0.5).floor() / levels)
 
 
 def bicubic(x: Tensor, size: tuple[int, int], levels: int | None = 255) -> Tensor:
@@ -43,9 +51,56 @@ def bicubic(x: Tensor, size: tuple[int, int], levels: int | None = 255) -> Tenso
     height, width = size
     for target in ((x.shape[-2], width), (height, width)):
         if x.shape[-2:] != target:
-            x = F.interpolate(x, target, mode="bicubic", antialias=True)
-            x = quantise(x.clamp(0, 1), levels)
+            x = quantise(_interpolate(x, target).clamp(0, 1), levels)
     return x
+
+
+def _interpolate(x: Tensor, size: tuple[int, int]) -> Tensor:
+    # torch has no such operator on MPS, and a wrong one for images of one column
+    if x.device.type == "mps" or 1 in (size[1], x.shape[-1]):
+        return interpolate_by_matrices(x, size)
+    return F.interpolate(x, size, mode="bicubic", antialias=True)
+
+
+def interpolate_by_matrices(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """`F.interpolate(x, size, mode="bicubic", antialias=True)` for devices that lack it."""
+    for dimension, target in ((3, size[1]), (2, size[0])):
+        length = x.shape[dimension]
+        index, weights = (
+            torch.from_numpy(a)
+            for a in taps(Axis(length, target, 0, target, 0, True, False), length)
+        )
+        matrix = torch.zeros(target, length, device="cpu", dtype=torch.float64)
+        matrix = matrix.scatter_add_(1, index, weights).to(x)
+        x = x @ matrix.T if dimension == 3 else matrix @ x
+    return x
+
+
+def integer_weight(weight: Tensor, zero_sum: bool = False) -> tuple[Tensor, int]:
+    """Whole numbers q in [-63, 63], as floats, and a shift: weight is about q * 2^-shift.
+
+    zero_sum: the q of each kernel (the last two dimensions) add up to exactly 0.
+
+    Source: ours.
+    """
+    weight = weight.detach()
+    if zero_sum:
+        weight = weight - weight.mean((2, 3), keepdim=True)
+    # At 20, the weights of a new E's last layer (zero) may become anything; no sum comes near.
+    largest = max(weight.abs().max().item(), 2.0**-20 * MAX_WEIGHT)
+    # one less than the largest possible with zero_sum, which moves some by 1
+    shift = math.floor(math.log2((MAX_WEIGHT - zero_sum) / largest))
+    scaled = weight * 2.0**shift
+    q = scaled.round()
+    if zero_sum:
+        # Move those by 1 that were rounded the furthest in the wrong direction.
+        excess = q.sum((2, 3)).flatten()[:, None]
+        error = (q - scaled).flatten(2).flatten(0, 1)
+        rank = torch.argsort(error, dim=1, descending=True, stable=True).argsort(1)
+        n = error.shape[1]
+        move = (rank >= n + excess).float() - (rank < excess).float()
+        q = q + move.view_as(q)
+    return q, shift
 
 
 class Downscaler(nn.Module):
@@ -60,19 +115,20 @@ class Downscaler(nn.Module):
     Source: ours; the paper does not give E's layers.
     """
 
-    def __init__(self, factor: int, channels: int = 24) -> None:
+    def __init__(self, factor: int, channels: int = 16) -> None:
         super().__init__()
         if factor < 2:
             raise ValueError(f"factor is {factor}; a downscaler needs a whole factor of 2 or more")
         self.factor = factor
         self.channels = channels
-        # Overlapping windows of 2 x factor: each thumbnail pixel sees half of its neighbours' area.
-        self.stem = nn.Conv2d(3, channels, 2 * factor, stride=factor, bias=False)
+        self.stem = nn.Conv2d(3, channels, factor, stride=factor, bias=False)
         self.hidden = nn.Conv2d(channels, channels, 3, bias=False)
         self.out = nn.Conv2d(channels, 3, 3, bias=False)
         for layer in (self.stem, self.hidden):
-            nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+            nn.init.kaiming_normal_(layer.weight)
         nn.init.zeros_(self.out.weight)
+        with torch.no_grad():
+            self.stem.weight *= 2  # activations in half levels: finer than whole ones
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Downscaler:
@@ -93,17 +149,35 @@ class Downscaler(nn.Module):
         """(height, width) of the thumbnail of a (height, width) image: sides are rounded up."""
         return -(-height // self.factor), -(-width // self.factor)
 
+    def integers(self) -> list[tuple[Tensor, int]]:
+        """(q, shift) of stem, hidden and out: whole numbers (out, in, k, k), their scale 2^-shift.
+
+        With x in levels, the whole of `residual` is, rounding half to even:
+
+            h = clamp(round(conv(x, q_stem) * 2^-shift_stem), 0, 255)
+            h = clamp(round(conv(h, q_hidden) * 2^-shift_hidden), 0, 255)
+            residual = conv(h, q_out) * 2^-shift_out
+        """
+        return [
+            integer_weight(self.stem.weight, zero_sum=True),
+            integer_weight(self.hidden.weight),
+            integer_weight(self.out.weight),
+        ]
+
     def residual(self, x: Tensor) -> Tensor:
-        """What E adds to the bicubic thumbnail: (N, 3, f*h, f*w) -> (N, 3, h, w)."""
-        weight = self.stem.weight - self.stem.weight.mean((2, 3), keepdim=True)
-        before = self.factor // 2
-        after = self.factor - before
-        # Borders are continued by their last pixel: no dark rim, and flat stays flat.
-        x = F.pad(x, (before, after, before, after), mode="replicate")
+        """What E adds to the bicubic thumbnail, not yet rounded: (N, 3, f*h, f*w), whole numbers
+        from 0 to 255 as float32, -> (N, 3, h, w), in levels (255 is white)."""
+        centred = self.stem.weight - self.stem.weight.mean((2, 3), keepdim=True)
+        weights = (centred, self.hidden.weight, self.out.weight)
+        stem, hidden, out = (
+            _pass_gradient(weight, q * 2.0**-shift)
+            for weight, (q, shift) in zip(weights, self.integers(), strict=True)
+        )
         x = x.contiguous(memory_format=torch.channels_last)  # twice as fast on CPUs
-        x = F.leaky_relu(F.conv2d(x, weight, stride=self.factor), SLOPE)
-        x = F.leaky_relu(self.hidden(F.pad(x, (1, 1, 1, 1), mode="replicate")), SLOPE)
-        return self.out(F.pad(x, (1, 1, 1, 1), mode="replicate"))
+        x = _activation(F.conv2d(x, stem, stride=self.factor))
+        # Outside the image there is no contrast, and what the stem sees of none is 0.
+        x = _activation(F.conv2d(x, hidden, padding=1))
+        return F.conv2d(x, out, padding=1)
 
     def forward(
         self, x: Tensor, size: tuple[int, int] | None = None, levels: int | None = 255
@@ -136,9 +210,32 @@ class Downscaler(nn.Module):
                 f"Downscaler takes (N, 3, H, W), none of them 0, got {tuple(x.shape)}; "
                 "use learned_downscale.resize for single, grey or transparent images"
             )
-        height, width = size or self.thumbnail_size(*x.shape[-2:])
         dtype, x = x.dtype, x.float()  # antialiasing has no half precision on CPUs
-        skip = bicubic(x, (height, width), levels)
-        prepared = bicubic(x, (self.factor * height, self.factor * width), levels)
-        residual = self.residual(prepared.to(self.stem.weight.dtype))
-        return quantise((skip + residual).clamp(0, 1), levels).to(dtype)
+        return self.thumbnail(x, size or self.thumbnail_size(*x.shape[-2:]), levels).to(dtype)
+
+    def thumbnail(self, x: Tensor, size: tuple[int, int], levels: int | None) -> Tensor:
+        """As `forward`, of float32 (N, 3, H, W), or of grey (N, 1, H, W): E sees three equal
+        planes then, and the mean of what it would add to them is added."""
+        skip = bicubic(x, size, levels)
+        fine = self.factor * size[0], self.factor * size[1]
+        pixels = _round(bicubic(quantise(x, 255), fine) * 255)
+        with torch.autocast(x.device.type, enabled=False):
+            residual = self.residual(pixels.expand(-1, 3, -1, -1))
+        if x.shape[1] == 1:
+            residual = residual.mean(1, keepdim=True)
+        if levels is None:
+            return (skip + residual / 255).clamp(0, 1)
+        return _round(_round(skip * levels) + residual * (levels / 255)).clamp(0, levels) / levels
+
+
+def _pass_gradient(x: Tensor, value: Tensor) -> Tensor:
+    """`value`, with the gradient of x."""
+    return x + (value - x).detach() if x.requires_grad else value
+
+
+def _round(x: Tensor) -> Tensor:
+    return _pass_gradient(x, x.round())
+
+
+def _activation(x: Tensor) -> Tensor:
+    return _round(x.clamp(0, MAX_ACTIVATION))

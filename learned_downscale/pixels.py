@@ -1,15 +1,18 @@
-"""Images of every kind <-> planes. The only place that knows PIL, numpy and torch images."""
+"""Images of every kind <-> samples. The only place that knows PIL, numpy and torch images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
+
+from learned_downscale.engine.bicubic import Array
+from learned_downscale.engine.tiles import Read, Source
 
 ChannelOrder = Literal["rgb", "bgr"]
 
@@ -35,23 +38,16 @@ _PIL_VIA = {
     "La": "LA",
     "RGBa": "RGBA",
 }
+_CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+
+# (N, h, w, C) as `engine.tiles.downscale` gives them -> an image of the kind that came in
+Pack = Callable[[Array], Any]
 
 
-@dataclass(frozen=True)
-class Planes:
-    """A batch of images as tensors.
-
-    colour: (N, 1 or 3, H, W) float32 in [0, 1], RGB or grey, not premultiplied.
-    alpha: (N, 1, H, W) float32 in [0, 1], or None.
-    levels: what the values are rounded to on the way back, None for floats.
-    """
-
-    colour: Tensor
-    alpha: Tensor | None
-    levels: int | None
-
-
-Pack = Callable[[Planes], Any]
+def is_tensor(image: Any) -> bool:
+    """Whether it is a torch tensor; torch is not imported for the answer."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(image, torch.Tensor)
 
 
 def size_of(image: Any) -> tuple[int, int]:
@@ -67,10 +63,10 @@ def size_of(image: Any) -> tuple[int, int]:
         if image.ndim not in (2, 3):
             raise ValueError(
                 f"an array image is (H, W) or (H, W, channels), got shape {image.shape}; "
-                "for a batch, call once per image, or use a torch tensor (N, C, H, W)"
+                "for a batch, give a list, or a torch tensor (N, C, H, W)"
             )
         height, width = image.shape[:2]
-    elif isinstance(image, Tensor):
+    elif is_tensor(image):
         if image.ndim not in (3, 4):
             raise ValueError(
                 f"a tensor image is (C, H, W) or (N, C, H, W), got shape {tuple(image.shape)}; "
@@ -96,13 +92,11 @@ def size_of(image: Any) -> tuple[int, int]:
 
 def copy_of(image: Any) -> Any:
     """The same image in memory of its own."""
-    if isinstance(image, Tensor):
-        return image.detach().clone()
-    return image.copy()
+    return image.detach().clone() if is_tensor(image) else image.copy()
 
 
-def unpack(image: Any, channel_order: ChannelOrder = "rgb") -> tuple[Planes, Pack]:
-    """Planes of an image that `size_of` accepts, and the way back to its kind.
+def unpack(image: Any, channel_order: ChannelOrder = "rgb") -> tuple[Source, Pack]:
+    """The samples of an image that `size_of` accepts, and the way back to its kind.
 
     Raises:
         TypeError: a dtype that is not in LEVELS.
@@ -115,25 +109,37 @@ def unpack(image: Any, channel_order: ChannelOrder = "rgb") -> tuple[Planes, Pac
     return _unpack_tensor(image, channel_order)
 
 
-def _unpack_pil(image: Image.Image) -> tuple[Planes, Pack]:
+def _unpack_pil(image: Image.Image) -> tuple[Source, Pack]:
     mode, via = image.mode, _pil_working_mode(image)
+    image.load()  # here, not in several threads
     if mode == "I":  # 32 bits, but what it holds in practice is 16-bit files
-        array = np.asarray(image)
-        if array.min() < 0 or array.max() > 65535:
+        low, high = image.getextrema()
+        if low < 0 or high > 65535:  # type: ignore[operator]
             raise ValueError(
-                f"mode I holds values from {array.min()} to {array.max()}; "
-                "expected 0 to 65535: rescale it first"
+                f"mode I holds values from {low} to {high}; expected 0 to 65535: rescale it first"
             )
-        array = array.astype(np.uint16)
-    else:
-        array = np.asarray(image if via == mode else image.convert(via))
-    planes, to_array = _unpack_array(array, "rgb")
+    if mode == "F":
+        check_floats(np.asarray(image))
+    channels = _CHANNELS.get(via, 1)
+    levels = LEVELS["float32" if via == "F" else "uint16" if via.startswith("I") else "uint8"]
 
-    def pack(result: Planes) -> Image.Image:
-        out_array = to_array(result)
+    def read(images: slice, rows: slice, columns: slice) -> Array:
+        part = image.crop((columns.start, rows.start, columns.stop, rows.stop))
+        part = part if via == mode else part.convert(via)
+        if via in ("RGB", "RGBA"):
+            return _four_bytes(part)[None]
+        return _samples(np.atleast_3d(np.asarray(part))[None], levels)
+
+    def pack(result: Array) -> Image.Image:
+        array = result[0] if channels > 1 else result[0, ..., 0]
         if mode == "I":
-            out_array = out_array.astype(np.int32)
-        out = Image.fromarray(out_array)
+            array = array.astype(np.int32)
+        elif mode.startswith("I"):
+            array = array.astype(">u2" if mode.endswith("B") else "<u2")
+        if mode in ("I;16L", "I;16N"):
+            out = Image.frombytes(mode, array.shape[::-1], array.tobytes())
+        else:
+            out = Image.fromarray(array)
         if mode in _PIL_VIA:
             out = out.convert(mode)
         out.info = dict(image.info)
@@ -141,7 +147,8 @@ def _unpack_pil(image: Image.Image) -> tuple[Planes, Pack]:
             out.info.pop("transparency", None)  # it is in the alpha channel now
         return out
 
-    return planes, pack
+    width, height = image.size
+    return _source((1, height, width, channels), levels, read), pack
 
 
 def _pil_working_mode(image: Image.Image) -> str:
@@ -162,66 +169,159 @@ def _pil_working_mode(image: Image.Image) -> str:
     return _PIL_VIA.get(image.mode, image.mode)
 
 
-def _unpack_array(image: np.ndarray, channel_order: ChannelOrder) -> tuple[Planes, Pack]:
+class _ArrowArray(ctypes.Structure):
+    """The beginning of the Arrow C data interface's struct of that name."""
+
+    _fields_ = (
+        ("length", ctypes.c_int64),
+        ("null_count", ctypes.c_int64),
+        ("offset", ctypes.c_int64),
+        ("n_buffers", ctypes.c_int64),
+        ("n_children", ctypes.c_int64),
+        ("buffers", ctypes.POINTER(ctypes.c_void_p)),
+        ("children", ctypes.POINTER(ctypes.c_void_p)),
+    )
+
+
+def _four_bytes(image: Image.Image) -> Array:
+    """(H, W, 4) of an RGB or RGBA image as Pillow keeps it, without a copy where it lies in one
+    piece; np.asarray, which repacks it, takes several times as long as reading it."""
+    try:
+        _, capsule = image.__arrow_c_array__()
+    except (AttributeError, ValueError, MemoryError):  # not in one piece
+        return np.asarray(image.convert("RGBX") if image.mode == "RGB" else image)
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    pixels = _ArrowArray.from_address(pointer(capsule, b"arrow_array"))
+    samples = _ArrowArray.from_address(pixels.children[0])
+    width, height = image.size
+    buffer: Any = (ctypes.c_uint8 * (4 * width * height)).from_address(samples.buffers[1])
+    buffer._owner = capsule  # the memory lives as long as the array that is made of it
+    return np.frombuffer(buffer, np.uint8).reshape(height, width, 4)
+
+
+def _unpack_array(image: Array, channel_order: ChannelOrder) -> tuple[Source, Pack]:
+    levels = check_array(image)
+    if levels is None:
+        check_floats(image)
+    release = _page_release(image)
+
+    def take(rows: slice, columns: slice) -> Array:
+        part = image[rows, columns]
+        if release:
+            part = np.array(part)
+            release()
+        return part
+
+    return source_of(image.shape, image.dtype, levels, take, channel_order)
+
+
+def check_array(image: Array) -> int | None:
+    """The levels of an array's dtype; raises as `unpack`, but for the range of floats."""
     if isinstance(image, np.ma.MaskedArray):
         raise TypeError("image is a masked array; fill it first (.filled())")
-    native = image.dtype.newbyteorder("=")
-    _levels(native.name)
+    levels = _levels(image.dtype.newbyteorder("=").name)
     if image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4):
         raise ValueError(
             f"an array image has 1 to 4 channels in the last place, got shape {image.shape}"
             + ("; transpose(1, 2, 0) makes CHW HWC" if image.shape[0] in (1, 3, 4) else "")
         )
-    # a copy: torch shares memory, and takes no negative strides, read-only or swapped arrays
-    tensor = torch.from_numpy(np.array(image, dtype=native, order="C"))
-    flat = image.ndim == 2
-    planes, to_tensor = _unpack_tensor(
-        tensor[None] if flat else tensor.permute(2, 0, 1), channel_order
-    )
-
-    def pack(result: Planes) -> np.ndarray:
-        out = to_tensor(result)
-        out_array = (out[0] if flat else out.permute(1, 2, 0).contiguous()).numpy()
-        return out_array.astype(image.dtype, copy=False)
-
-    return planes, pack
+    return levels
 
 
-def _unpack_tensor(image: Tensor, channel_order: ChannelOrder) -> tuple[Planes, Pack]:
-    levels = _levels(str(image.dtype).removeprefix("torch."))
+def source_of(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    levels: int | None,
+    take: Callable[[slice, slice], Array],
+    channel_order: ChannelOrder,
+) -> tuple[Source, Pack]:
+    """Of an array (H, W) or (H, W, C) that `take` gives parts of, by rows and columns."""
+    flat = len(shape) == 2
+
+    def read(images: slice, rows: slice, columns: slice) -> Array:
+        part = take(rows, columns)
+        return _samples(
+            _reorder(part[None, ..., None] if flat else part[None], channel_order), levels
+        )
+
+    def pack(result: Array) -> Array:
+        result = _reorder(result[0], channel_order).astype(dtype, copy=False)
+        return result[..., 0] if flat else np.ascontiguousarray(result)
+
+    return _source((1, *shape, 1) if flat else (1, *shape), levels, read), pack
+
+
+def _page_release(image: Array) -> Callable[[], None] | None:
+    """For an array mapped from a file: give back the memory of the pages that were read. They are
+    the file's, and read again when they are needed."""
+    base: Any = image
+    shared = False  # else changed pages are this process's alone, and would be lost
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            shared = base.mode in ("r", "r+", "w+")
+        base = base.base
+    if not shared or not isinstance(base, mmap.mmap) or not hasattr(base, "madvise"):
+        return None
+    return lambda: base.madvise(mmap.MADV_DONTNEED)
+
+
+def _unpack_tensor(image: Any, channel_order: ChannelOrder) -> tuple[Source, Pack]:
+    levels = check_tensor(image)
     batch = image.detach() if image.ndim == 4 else image.detach()[None]
-    channels = batch.shape[1]
-    if channels not in (1, 2, 3, 4):
+    torch = sys.modules["torch"]
+
+    def read(images: slice, rows: slice, columns: slice) -> Array:
+        part = batch[images, :, rows, columns].permute(0, 2, 3, 1).cpu()
+        if part.dtype == torch.bfloat16:
+            part = part.float()
+        return _samples(_reorder(part.contiguous().numpy(), channel_order), levels)
+
+    def pack(result: Array) -> Any:
+        result = np.ascontiguousarray(_reorder(result, channel_order))
+        if levels is not None:
+            result = result.astype(f"uint{8 if levels == 255 else 16}", copy=False)
+        out = torch.from_numpy(result).permute(0, 3, 1, 2).contiguous().to(image.dtype)
+        return out if image.ndim == 4 else out[0]
+
+    return _source(batch.permute(0, 2, 3, 1).shape, levels, read), pack
+
+
+def check_tensor(image: Any) -> int | None:
+    """The levels of a tensor's dtype; raises as `unpack`."""
+    levels = _levels(str(image.dtype).removeprefix("torch."))
+    if image.shape[-3] not in (1, 2, 3, 4):
         raise ValueError(
             f"a tensor image is (C, H, W) or (N, C, H, W) with 1 to 4 channels, got shape "
             f"{tuple(image.shape)}"
             + ("; permute(2, 0, 1) makes HWC CHW" if image.shape[-1] in (1, 3, 4) else "")
         )
-    values = batch.to(torch.float32)
     if levels is None:
-        low, high = values.min().item(), values.max().item()
-        if not (low >= -SLACK and high <= 1 + SLACK):  # not: NaN must fail, too
-            raise ValueError(
-                f"float images lie in [0, 1], got {low:.4g} to {high:.4g}; divide by 255 (or the "
-                "maximum), resize before normalising, and clip what overshoots"
-            )
-        values = values.clamp(0, 1)
-    else:
-        values = values / levels
-    colours = 1 if channels <= 2 else 3
-    alpha = values[:, colours:] if channels in (2, 4) else None
-    planes = Planes(_reorder(values[:, :colours], channel_order), alpha, levels)
+        check_floats(image.detach())
+    return levels
 
-    def pack(result: Planes) -> Tensor:
-        out = _reorder(result.colour, channel_order)
-        if result.alpha is not None:
-            out = torch.cat([out, result.alpha], 1)
-        if levels is not None:
-            out = (out * levels).round()
-        out = out.to(image.dtype)
-        return out if image.ndim == 4 else out[0]
 
-    return planes, pack
+def _source(shape: Sequence[int], levels: int | None, read: Read) -> Source:
+    count, height, width, channels = shape
+    colours, alpha = 1 if channels <= 2 else 3, channels in (2, 4)
+    return Source(count, height, width, colours, alpha, levels, read)
+
+
+def _samples(x: Array, levels: int | None) -> Array:
+    """As `Source.read` gives them: contiguous uint8, or float32."""
+    if levels == 255:
+        return np.ascontiguousarray(x)
+    x = np.ascontiguousarray(x, np.float32)
+    return x.clip(0, 1) if levels is None else x
+
+
+def check_floats(x: Any) -> None:
+    low, high = float(x.min()), float(x.max())
+    if not (low >= -SLACK and high <= 1 + SLACK):  # not: NaN must fail, too
+        raise ValueError(
+            f"float images lie in [0, 1], got {low:.4g} to {high:.4g}; divide by 255 (or the "
+            "maximum), resize before normalising, and clip what overshoots"
+        )
 
 
 def _levels(dtype: str) -> int | None:
@@ -233,5 +333,8 @@ def _levels(dtype: str) -> int | None:
     return LEVELS[dtype]
 
 
-def _reorder(colour: Tensor, channel_order: ChannelOrder) -> Tensor:
-    return colour.flip(1) if channel_order == "bgr" and colour.shape[1] == 3 else colour
+def _reorder(x: Array, channel_order: ChannelOrder) -> Array:
+    """The last dimension from `channel_order` to RGB, and back."""
+    if channel_order == "rgb" or x.shape[-1] < 3:
+        return x
+    return x[..., ::-1] if x.shape[-1] == 3 else x[..., [2, 1, 0, 3]]

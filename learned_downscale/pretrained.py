@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from learned_downscale.downscaler import Downscaler
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, ONNX = "config.json", "model.safetensors", "model.onnx"
 
 
 def bundled() -> list[str]:
@@ -36,21 +36,10 @@ def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
         ValueError: the files are damaged, do not belong together, or are not a Downscaler's.
         OSError: the Hub cannot be reached or has no such model.
     """
-    config_path, weights_path = _locate(name, revision)
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        network, expected = dict(config["downscaler"]), config["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{config_path} does not describe a Downscaler ({type(error).__name__}: {error}); "
-            "it needs the keys 'downscaler' and 'sha256' that `learned-downscale train` writes"
-        ) from error
-    content = weights_path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != expected:
-        raise ValueError(
-            f"{weights_path} is not the file that {config_path} names (SHA-256 differs): "
-            "it is damaged or from another training; fetch both again"
-        )
+    config_path, weights_path = _locate(name, WEIGHTS, revision)
+    config = _read_config(config_path)
+    network = config["downscaler"]
+    content = _checked(weights_path, config_path, config["sha256"])
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load as load_tensors
@@ -58,7 +47,8 @@ def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
     from learned_downscale.downscaler import Downscaler
 
     try:
-        model = Downscaler(**network)
+        with torch.device("cpu"):
+            model = Downscaler(**network)
         model.load_state_dict(load_tensors(content), strict=True)
     except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
@@ -72,6 +62,46 @@ def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
 def load_bundled(name: str, device: str = "cpu") -> Downscaler:
     """Bundled weights on a device, read once a process; shared, so not to be changed."""
     return load(name).to(device)
+
+
+def load_onnx(name: str | Path, *, revision: str | None = None) -> tuple[bytes, int]:
+    """The content of model.onnx, and its factor; `name` as for `load`, and nothing of torch.
+
+    Raises:
+        FileNotFoundError: as `load`; or the weights were never exported.
+        ValueError: the files are damaged or do not belong together.
+        OSError: the Hub cannot be reached or has no such model.
+    """
+    config_path, onnx_path = _locate(name, ONNX, revision)
+    config = _read_config(config_path)
+    if "onnx_sha256" not in config:
+        raise ValueError(f"{config_path} names no {ONNX}; {_EXPORT.format(config_path.parent)}")
+    content = _checked(onnx_path, config_path, config["onnx_sha256"])
+    return content, int(config["downscaler"]["factor"])
+
+
+_EXPORT = "make it with `learned-downscale export {}`"
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return {**config, "downscaler": dict(config["downscaler"]), "sha256": config["sha256"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} does not describe a Downscaler ({type(error).__name__}: {error}); "
+            "it needs the keys 'downscaler' and 'sha256' that `learned-downscale train` writes"
+        ) from error
+
+
+def _checked(path: Path, config: Path, expected: str) -> bytes:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise ValueError(
+            f"{path} is not the file that {config} names (SHA-256 differs): "
+            "it is damaged or from another training; fetch both again"
+        )
+    return content
 
 
 def check_free(folder: Path) -> None:
@@ -106,26 +136,27 @@ def save(folder: Path, model: Downscaler, card: str, **extra: Any) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _locate(name: str | Path, revision: str | None) -> tuple[Path, Path]:
-    """config.json and model.safetensors of a name; a Path is always a folder."""
+def _locate(name: str | Path, file: str, revision: str | None) -> tuple[Path, Path]:
+    """config.json and another file of a name; a Path is always a folder."""
     folder = Path(name)
     if name in bundled():
         folder = Path(str(files("learned_downscale.weights").joinpath(str(name))))
     if folder.is_dir():
-        paths = folder / CONFIG, folder / WEIGHTS
+        paths = folder / CONFIG, folder / file
         for path in paths:
             if not path.is_file():
+                hint = f"; {_EXPORT.format(folder)}" if path.name == ONNX else ""
                 raise FileNotFoundError(
-                    f"{path} is missing; weights folders hold {CONFIG}, {WEIGHTS}"
+                    f"{path} is missing; weights folders hold {CONFIG} and {file}{hint}"
                 )
         return paths
     if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/", "~")):
         from huggingface_hub import hf_hub_download
 
-        config, weights = (
-            Path(hf_hub_download(name, file, revision=revision)) for file in (CONFIG, WEIGHTS)
+        config, other = (
+            Path(hf_hub_download(name, part, revision=revision)) for part in (CONFIG, file)
         )
-        return config, weights
+        return config, other
     raise FileNotFoundError(
         f"no weights named {str(name)!r}: bundled are {', '.join(bundled())}; "
         "otherwise give a folder or a Hugging Face model id (owner/name)"

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import numbers
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from learned_downscale import pretrained
+from learned_downscale import engine, pretrained
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from learned_downscale.downscaler import Downscaler
-    from learned_downscale.pixels import ChannelOrder, Planes
+    from learned_downscale.pixels import ChannelOrder
 
 Rounding = Literal["up", "nearest", "down"]
 _ROUND = {"up": math.ceil, "nearest": round, "down": math.floor}
@@ -33,6 +32,7 @@ class Plan:
     weights: what E's weights are called, or None.
     prepared: (width, height) that the image is brought to by antialiased bicubic before E's
         residual is taken; equal to `source` where nothing is left over. None without E.
+    backend: what computed it and why that, once it has been.
     """
 
     source: tuple[int, int]
@@ -41,6 +41,7 @@ class Plan:
     weights: str | None
     prepared: tuple[int, int] | None
     reason: str
+    backend: str | None = None
 
     def __str__(self) -> str:
         (w, h), (tw, th) = self.source, self.target
@@ -54,6 +55,9 @@ def resize(
     rounding: Rounding = "up",
     channel_order: ChannelOrder = "rgb",
     weights: str | Path | Downscaler | None = None,
+    backend: engine.BackendName = "auto",
+    device: Any = None,
+    num_threads: int | None = None,
     return_plan: bool = False,
 ) -> Any:
     """Make an image smaller with a learned downscaler; the same kind of image comes back.
@@ -61,8 +65,9 @@ def resize(
     The whole image becomes the whole thumbnail, as in `PIL.Image.resize`. The largest native
     factor that fits (4, then 2) is learned; the remainder is antialiased bicubic before it.
     **Below a factor of 2 (a side longer than half the image's, rounded up) the result is plain
-    bicubic**, Pillow's to within one level for opaque 8-bit grey and RGB; so it is for PIL modes
-    CMYK and LAB at any factor.
+    bicubic**, Pillow's to within one level for opaque 8-bit grey and RGB (more where an image is
+    over twice as tall as wide: Pillow filters its columns first then); so it is for PIL modes CMYK
+    and LAB at any factor.
     `return_plan` says what was done.
 
     Args:
@@ -70,7 +75,9 @@ def resize(
             (C, H, W) or (N, C, H, W), on any device. C is 1 (grey), 2 (grey, alpha), 3 (RGB) or
             4 (RGB, alpha). Arrays and tensors are uint8, uint16, float16, float32 or float64
             (tensors bfloat16, too); floats lie in [0, 1] and are computed in float32. Colours
-            are weighted by alpha, so transparent pixels do not bleed. Never changed.
+            are weighted by alpha, so transparent pixels do not bleed. Never changed. Or a list of
+            images, of any kinds and sizes, which gives a list. An array may be larger than the
+            memory (numpy.memmap): it is read in strips.
         size: a factor of 1 or more, which divides both sides; or an exact (width, height),
             whatever the kind of image. The image's own size, or 1, gives a copy.
         rounding: of the sides when `size` is a factor: "up" (default), "nearest" (half to even)
@@ -79,6 +86,13 @@ def resize(
             their own.
         weights: a folder, a Hugging Face model id or a `Downscaler` to use instead of the bundled
             x2 and x4.
+        backend: "torch", "onnx" (ONNX Runtime, extra `onnx`; does not import torch) or "auto":
+            torch where it is installed, which is the faster. They differ by at most one level, two
+            in a rare tie.
+        device: where to compute, as torch names it ("cuda"). Default: a tensor's own device, else
+            the CPU. Transparent images are computed on the CPU.
+        num_threads: how many threads may work on the CPU; default: as many as torch would take.
+            Memory used besides the image and the thumbnail: below 64 MiB for opaque 8-bit images.
         return_plan: also return the `Plan`: (image, plan).
 
     Returns:
@@ -90,48 +104,185 @@ def resize(
         TypeError: an unknown kind of image or dtype (complex, bool, int32, ...), or a size that
             is not a number or a pair of whole numbers.
         ValueError: a size of zero or below, an enlargement, an empty image, a wrong rank or
-            number of channels, floats outside [0, 1], or weights whose factor does not fit.
+            number of channels, floats outside [0, 1], weights whose factor does not fit, an
+            unknown backend, or fewer than one thread.
+        ImportError: the backend is not installed.
+        RuntimeError: torch has no such device here.
 
     Source: E is the paper's; the plan for other factors is ours.
     """
-    for name, value, choices in (
-        ("rounding", rounding, tuple(_ROUND)),
-        ("channel_order", channel_order, ("rgb", "bgr")),
-    ):
-        if value not in choices:
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+    check_choices(rounding, channel_order, backend, num_threads)
+    images = image if isinstance(image, list) else [image]
+    if backend == "onnx" and device is not None and str(device) != "cpu":
+        raise ValueError(f"backend onnx computes on the CPU, not on {device}; choose torch or auto")
+    kind, why = engine.choose(backend)
+    given = None if weights is None else load_given(weights, kind)
+    jobs = []
+    for i, one in enumerate(images):
+        try:
+            jobs.append(_job(one, size, rounding, channel_order, given, device))
+        except Exception as error:
+            if isinstance(image, list):
+                error.add_note(f"at place {i} of the list of {len(images)} images")
+            raise
 
+    alike: dict[Any, list[_Job]] = {}
+    for i, job in enumerate(jobs):
+        if job.result is None:
+            alike.setdefault(job.key if job.samples.count == 1 else i, []).append(job)
+    for group in alike.values():
+        by = _compute(group, kind, given, num_threads)
+        for job in group:
+            job.plan = replace(job.plan, backend=f"{by}: {why}")
+    results, plans = [job.result for job in jobs], [job.plan for job in jobs]
+    if not isinstance(image, list):
+        return (results[0], plans[0]) if return_plan else results[0]
+    return (results, plans) if return_plan else results
+
+
+@dataclass
+class _Job:
+    """One image of a call: its plan, its samples, the way back to its kind, its thumbnail."""
+
+    plan: Plan
+    image: Any = None
+    samples: Any = None
+    pack: Any = None
+    channel_order: ChannelOrder = "rgb"
+    device: str = ""
+    result: Any = None
+
+    @property
+    def key(self) -> Any:
+        """Equal for those that can be computed together."""
+        s = self.samples
+        # PIL's samples have a fourth byte
+        return (self.plan, type(self.image), self.device, s.colours, s.alpha, s.levels)
+
+
+def _job(
+    image: Any, size: Any, rounding: Rounding, channel_order: ChannelOrder, given: Any, device: Any
+) -> _Job:
     from learned_downscale import pixels
 
     source = pixels.size_of(image)
     target = target_size(source, size, rounding)
-    model = None if weights is None else _model(weights)
-    plan = make_plan(source, target, model)
-
-    bicubic_only = getattr(image, "mode", None) in pixels.PIL_BICUBIC_ONLY
+    where = _device(image, device)
+    plan = make_plan(source, target, None if given is None else given.factor)
+    mode = getattr(image, "mode", None)
+    if mode in pixels.PIL_BICUBIC_ONLY:
+        if source != target:
+            reason = f"plain bicubic: E is trained on RGB, not on {mode}"
+            plan = replace(_plain(source, target, reason), backend="Pillow")
+        # 3: PIL.Image.Resampling.BICUBIC; always a copy
+        return _Job(plan, result=image.resize(target, 3))
+    samples, pack = pixels.unpack(image, channel_order)  # what is refused is refused at any size
     if source == target:
-        if not bicubic_only:
-            pixels.unpack(image, channel_order)  # what is refused is refused at any size
-        result = pixels.copy_of(image)
-    elif bicubic_only:
-        plan = _plain(source, target, f"plain bicubic: E is trained on RGB, not on {image.mode}")
-        result = image.resize(target, 3)  # 3: PIL.Image.Resampling.BICUBIC
-    else:
-        planes, pack = pixels.unpack(image, channel_order)
-        result = pack(_run(planes, plan, model))
-    return (result, plan) if return_plan else result
+        copy = pixels.copy_of(image)
+        return _Job(plan, result=copy.to(device) if device and pixels.is_tensor(copy) else copy)
+    return _Job(plan, image, samples, pack, channel_order, where)
 
 
-def _model(weights: Any) -> Downscaler:
-    from learned_downscale.downscaler import Downscaler
+def _device(image: Any, device: Any) -> str:
+    """Where to compute, as torch names it; "" for the CPU."""
+    if device is None:
+        device = getattr(image, "device", "cpu")
+    if str(device) == "cpu":
+        return ""
+    from learned_downscale.engine.device import check
 
-    if isinstance(weights, (str, Path)):
+    return check(device)
+
+
+def _compute(group: list[_Job], kind: str, given: Any, num_threads: int | None) -> str:
+    """The thumbnails of images that are alike; returns what computed them."""
+    from learned_downscale.engine.tiles import downscale, stack
+
+    plan = group[0].plan
+    size = plan.target[1], plan.target[0]
+    device = group[0].device
+    if device:
+        from learned_downscale.engine.device import downscale as downscale_on
+
+        if kind == "onnx":
+            raise ValueError(f"backend onnx computes on the CPU, not on {device}; choose torch")
+        model = given if plan.learned else None
+        if plan.learned and given is None:
+            model = pretrained.load_bundled(DEFAULT_WEIGHTS[plan.learned])
+        for job in group:
+            image, order = job.image, job.channel_order
+            job.result = downscale_on(
+                device, image, job.samples, job.pack, order, size, model, num_threads
+            )
+        return f"torch, float32 on {device}"
+    runs = backend_of(kind, plan.learned, given)
+    samples = group[0].samples if len(group) == 1 else stack([job.samples for job in group])
+    small = downscale(samples, size, runs, num_threads)
+    for i, job in enumerate(group):
+        job.result = job.pack(small if len(group) == 1 else small[i : i + 1].copy())
+    return runs.name
+
+
+def check_choices(rounding: str, channel_order: str, backend: str, num_threads: int | None) -> None:
+    """Raise ValueError for what `resize` does not know."""
+    for name, value, choices in (
+        ("rounding", rounding, tuple(_ROUND)),
+        ("channel_order", channel_order, ("rgb", "bgr")),
+        ("backend", backend, engine.BACKENDS),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+    if num_threads is None:
+        return
+    if isinstance(num_threads, bool) or not isinstance(num_threads, numbers.Integral):
+        raise TypeError(f"num_threads is {num_threads!r}; expected a whole number, or None for all")
+    if num_threads < 1:
+        raise ValueError(f"num_threads is {num_threads}; give 1 or more, or None for all")
+
+
+def load_given(weights: Any, kind: str) -> Any:
+    """Weights that a caller names: a Downscaler, or with the backend onnx an OnnxBackend."""
+    if weights == "":
+        raise ValueError("weights is an empty name; give a name, a folder, or None")
+    if not isinstance(weights, (str, Path)):
+        from learned_downscale.downscaler import Downscaler
+
+        if not isinstance(weights, Downscaler):
+            raise TypeError(
+                f"weights is a {type(weights).__name__}; expected a name, a folder or a Downscaler"
+            )
+        if kind == "onnx":
+            raise TypeError("backend onnx takes weights by name or folder, not as a Downscaler")
+        return weights
+    if kind == "torch":
         return pretrained.load(weights)
-    if not isinstance(weights, Downscaler):
-        raise TypeError(
-            f"weights is a {type(weights).__name__}; expected a name, a folder or a Downscaler"
-        )
-    return weights
+    from learned_downscale.engine.onnx_backend import OnnxBackend
+
+    return OnnxBackend(*pretrained.load_onnx(weights))
+
+
+def backend_of(kind: str, factor: int | None, given: Any) -> engine.Backend:
+    """What computes a plan."""
+    if factor is None or given is None:
+        return _own(kind, factor)
+    if kind == "onnx":
+        return given
+    from learned_downscale.engine.torch_backend import TorchBackend
+
+    return TorchBackend(given)
+
+
+@cache
+def _own(kind: str, factor: int | None) -> engine.Backend:
+    """A backend with the bundled weights of a factor, or with none; made once a process."""
+    name = None if factor is None else DEFAULT_WEIGHTS[factor]
+    if kind == "onnx":
+        from learned_downscale.engine.onnx_backend import OnnxBackend
+
+        return OnnxBackend(*pretrained.load_onnx(name)) if name else OnnxBackend(None, None)
+    from learned_downscale.engine.torch_backend import TorchBackend
+
+    return TorchBackend(pretrained.load_bundled(name) if name else None)
 
 
 def target_size(
@@ -159,7 +310,8 @@ def target_size(
 
         return divide(source[0]), divide(source[1])
     try:
-        sides = [] if isinstance(size, (str, bytes)) else list(size)  # type: ignore[arg-type]
+        unordered = isinstance(size, (str, bytes, Set, Mapping, Iterator))
+        sides = [] if unordered else list(size)  # type: ignore[arg-type]
     except TypeError:
         sides = []
     if len(sides) != 2:
@@ -177,17 +329,17 @@ def target_size(
     return width, height
 
 
-def make_plan(
-    source: tuple[int, int], target: tuple[int, int], model: Downscaler | None = None
-) -> Plan:
+def make_plan(source: tuple[int, int], target: tuple[int, int], given: int | None = None) -> Plan:
     """The plan for an RGB image of `source` (width, height); see `Plan`.
 
+    given: the factor of weights to use instead of the bundled ones.
+
     Raises:
-        ValueError: `model` is given and its factor does not fit.
+        ValueError: the given factor does not fit.
     """
     if source == target:
         return _plain(source, target, "a copy: the size stays")
-    names = {model.factor: "given weights"} if model is not None else DEFAULT_WEIGHTS
+    names = DEFAULT_WEIGHTS if given is None else {given: "given weights"}
     # A native factor fits where the thumbnail has no more pixels than it would give by itself.
     fitting = [
         factor
@@ -195,9 +347,9 @@ def make_plan(
         if all(t <= -(-s // factor) for s, t in zip(source, target, strict=True))
     ]
     if not fitting:
-        if model is not None:
+        if given is not None:
             raise ValueError(
-                f"the given weights divide by {model.factor}, but {source[0]} x {source[1]} to "
+                f"the given weights divide by {given}, but {source[0]} x {source[1]} to "
                 f"{target[0]} x {target[1]} is less; ask for a smaller image, or give no weights"
             )
         return _plain(source, target, f"plain bicubic: the factor is below {min(names)}")
@@ -211,62 +363,3 @@ def make_plan(
 
 def _plain(source: tuple[int, int], target: tuple[int, int], reason: str) -> Plan:
     return Plan(source, target, None, None, None, reason)
-
-
-def _run(planes: Planes, plan: Plan, model: Downscaler | None) -> Planes:
-    import torch
-
-    from learned_downscale.downscaler import bicubic, quantise
-    from learned_downscale.pixels import Planes
-
-    device = planes.colour.device
-    if plan.learned is None:
-        model = None
-    elif model is None:
-        model = pretrained.load_bundled(DEFAULT_WEIGHTS[plan.learned], str(device))
-    elif model.stem.weight.device != device:
-        model = copy.deepcopy(model).to(device)
-    size = plan.target[1], plan.target[0]
-    x, alpha, levels = planes.colour, planes.alpha, planes.levels
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        colour = bicubic(x, size, levels)
-        if alpha is not None:
-            colour, x, alpha = _weighted(colour, x, alpha, levels)
-        if model is not None:
-            prepared = bicubic(x, (model.factor * size[0], model.factor * size[1]), levels)
-            # Grey: E sees three equal planes, and adds the mean of what it would add to them.
-            added = model.residual(prepared.expand(-1, 3, -1, -1).to(model.stem.weight.dtype))
-            colour = colour + (added if x.shape[1] == 3 else added.mean(1, keepdim=True))
-        colour = quantise(colour.clamp(0, 1), levels)
-        if alpha is not None:
-            colour = colour.where(alpha > 0, colour.new_zeros(()))
-    return Planes(colour, alpha, levels)
-
-
-def _weighted(
-    small: Tensor, x: Tensor, alpha: Tensor, levels: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What transparency changes: the small colours, the image that E sees, and the small alpha.
-
-    Where nothing transparent is near, all stays as it is without alpha. Elsewhere small colours
-    are means weighted by alpha, and E sees the image with its transparent parts filled by the
-    colours around them: what cannot be seen gives no contrast, so no rim is sharpened.
-    """
-    import torch.nn.functional as F
-
-    from learned_downscale.downscaler import bicubic
-
-    size = (small.shape[-2], small.shape[-1])
-    # 9 thumbnail pixels: wider than what bicubic and E see around one
-    hidden = F.max_pool2d(F.adaptive_max_pool2d(1 - alpha, size), 9, 1, 4) > 0
-    # not clipped before the division: overshoot that one has and the other lacks is a false colour
-    small_alpha, premultiplied = (
-        F.interpolate(t, size, mode="bicubic", antialias=True) for t in (alpha, x * alpha)
-    )
-    seen = 0.5 / levels if levels else 1e-6  # an alpha that will not be rounded to 0
-    colour = premultiplied / small_alpha.clamp(min=seen)
-    around, weight = (F.avg_pool2d(t, 9, 1, 4) for t in (premultiplied, small_alpha))
-    fill = (around / weight.clamp(min=seen / 81)).where(small_alpha < seen, colour)
-    fill = F.interpolate(fill.clamp(0, 1), x.shape[-2:], mode="bilinear")
-    filled = x * alpha + fill * (1 - alpha)
-    return colour.where(hidden, small), filled, bicubic(alpha, size, levels)

@@ -1,0 +1,23 @@
+"""learned-downscale export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def export(folder: Path) -> None:
+    """Write model.onnx into a weights FOLDER, for `backend="onnx"` and other programs.
+
+    config.json there gets its SHA-256. Needs the extra `onnx`.
+    """
+    from learned_downscale.export import export as run
+
+    try:
+        path = run(folder)
+    except (ImportError, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{path}: {path.stat().st_size} bytes")

@@ -1,0 +1,231 @@
+"""E in torch on the CPU: 8-bit integers where torch can, float32 with the same result elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from learned_downscale.downscaler import MAX_ACTIVATION, MAX_WEIGHT, Downscaler
+from learned_downscale.engine.bicubic import Array, Axis, resample, whole_taps
+
+
+class TorchBackend:
+    """See `learned_downscale.engine.Backend`."""
+
+    def __init__(self, model: Downscaler | None) -> None:
+        self.factor: int | None = None if model is None else model.factor
+        with self.single_thread():
+            self._prepare(model)
+
+    def _prepare(self, model: Downscaler | None) -> None:
+        self.int8 = int8_is_exact()
+        self.name = "torch, " + ("int8" if self.int8 else "float32")
+        if model is None:
+            return
+        make: type[Int8Layers | FloatLayers] = Int8Layers if self.int8 else FloatLayers
+        integers = [(q.to("cpu", torch.float32), shift) for q, shift in model.integers()]
+        self._layers = make(integers, model.factor)
+
+    def bicubic(self, x: Array, rows: Axis, columns: Axis) -> Array:
+        exact = x.dtype == np.uint8
+        # Of float32, what is computed in one piece would differ in the last bits from its parts.
+        across, down = (a.alone and (exact or a.grid) for a in (columns, rows))
+        width = columns.stop - columns.start
+        if not exact and 1 in (width, x.shape[2]):  # torch filters these wrongly
+            across = down = False
+        tensor = _nchw(x if across else resample(x, columns, 2))
+        height = rows.stop - rows.start if down else x.shape[1]
+        if tensor.shape[-2:] != (height, width):
+            tensor = _bicubic(tensor, (height, width))
+        if down:
+            return _nhwc(tensor)
+        return _nhwc(_resample_rows(tensor, rows)) if exact else resample(_nhwc(tensor), rows, 1)
+
+    def thumbnail(self, x: Array, skip: Array | None) -> Array:
+        pixels = _nchw(x)
+        small = (
+            _bicubic(pixels, (x.shape[1] // self.factor, x.shape[2] // self.factor))
+            if skip is None
+            else _nchw(skip)
+        )
+        return _nhwc(self._layers(pixels, small))
+
+    def residual(self, x: Array) -> Array:
+        return _nhwc(self._layers(_nchw(x), None))
+
+    def default_threads(self) -> int:
+        return torch.get_num_threads()
+
+    @contextmanager
+    def single_thread(self) -> Iterator[None]:
+        # The count belongs to the calling thread, but torch sets it from its own on first use.
+        before = torch.get_num_threads()
+        libraries = _openmp() if before > 1 else []
+        for library in libraries:
+            library.omp_set_num_threads(1)
+        try:
+            with torch.autocast("cpu", enabled=False):
+                yield
+        finally:
+            for library in libraries:
+                library.omp_set_num_threads(before)
+
+
+class FloatLayers:
+    """E on whole numbers kept in float32."""
+
+    def __init__(self, integers: list[tuple[Tensor, int]], factor: int) -> None:
+        self.factor = factor
+        last = torch.channels_last
+        self.weights = [(q.contiguous(memory_format=last), 2.0**-shift) for q, shift in integers]
+
+    def __call__(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        (stem, a), (hidden, b), (out, c) = self.weights
+        h = F.conv2d(x[:, :3].float(), stem, stride=self.factor)
+        h = h.mul_(a).round_().clamp_(0, MAX_ACTIVATION)
+        h = F.conv2d(h, hidden, padding=1).mul_(b).round_().clamp_(0, MAX_ACTIVATION)
+        added = F.conv2d(h, out, padding=1).mul_(c)
+        if skip is None:
+            return added
+        return added.add_(skip[:, :3]).round_().clamp_(0, 255).to(torch.uint8)
+
+
+class Int8Layers:
+    """E by oneDNN's 8-bit convolutions, the last one adding to the bicubic thumbnail."""
+
+    def __init__(self, integers: list[tuple[Tensor, int]], factor: int) -> None:
+        self.factor = factor
+        (stem, a), (hidden, b), (out, c) = integers
+        # PIL's pixels have 4 bytes; the fourth is not looked at.
+        padded = F.pad(stem, (0, 0, 0, 0, 0, 1))
+        self.stem = {3: _packed(stem, a, factor, 0), 4: _packed(padded, a, factor, 0)}
+        self.hidden = _packed(hidden, b, 1, 1)
+        self.out = _packed(out, c, 1, 1)
+
+    def __call__(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        op = torch.ops.onednn.qconv2d_pointwise
+        f, unit, u8 = self.factor, (1.0, 0), torch.uint8
+        h = op(x, *unit, *self.stem[x.shape[1]], None, *_shape(f, 0), *unit, u8, "relu", [], "")
+        h = op(h, *unit, *self.hidden, None, *_shape(1, 1), *unit, u8, "relu", [], "")
+        if skip is None:
+            added: Tensor = op(
+                h, *unit, *self.out, None, *_shape(1, 1), *unit, torch.float32, "none", [], ""
+            )
+            return added
+        result = skip[:, :3].contiguous(memory_format=torch.channels_last)  # the sum goes here
+        thumbnail: Tensor = op.binary(
+            h, *unit, *self.out, result, None, *_shape(1, 1), *unit, u8, *unit,
+            "sum", 1.0, "none", [], "",
+        )  # fmt: skip
+        return thumbnail
+
+
+def _packed(q: Tensor, shift: int, stride: int, padding: int) -> tuple[Tensor, Tensor, Tensor]:
+    outputs, inputs = q.shape[:2]
+    scale = torch.full((outputs,), 2.0**-shift, dtype=torch.float32, device="cpu")
+    shape = _shape(stride, padding)
+    typical = [1, inputs, 32 * stride, 256 * stride]
+    packed = torch.ops.onednn.qconv_prepack(q.to(torch.int8), scale, 1.0, 0, *shape, typical)
+    return packed, scale, torch.zeros(outputs, dtype=torch.int32, device="cpu")
+
+
+def _shape(stride: int, padding: int) -> tuple[list[int], list[int], list[int], int]:
+    """stride, padding, dilation, groups"""
+    return [stride] * 2, [padding] * 2, [1, 1], 1
+
+
+@cache
+def int8_is_exact() -> bool:
+    """Whether this torch on this processor has 8-bit convolutions, and they count exactly.
+
+    Asked of the operator itself, on values that saturate what is not exact: it is not part of
+    torch's stable interface, and not every processor multiplies 8-bit integers without loss.
+    """
+    generator = torch.Generator("cpu").manual_seed(0)
+
+    def draw(low: int, high: int, *shape: int) -> Tensor:
+        return torch.randint(low, high, shape, generator=generator, device="cpu")
+
+    x = (
+        (draw(0, 2, 1, 3, 16, 36) * 255)
+        .to(torch.uint8)
+        .contiguous(memory_format=torch.channels_last)
+    )
+    skip = draw(0, 256, 1, 3, 8, 18).to(torch.uint8).contiguous(memory_format=torch.channels_last)
+    integers = [
+        ((draw(0, 2, *shape) * 2 - 1).to(torch.float32) * MAX_WEIGHT, shift)
+        for shape, shift in (((16, 3, 2, 2), 6), ((16, 16, 3, 3), 8), ((3, 16, 3, 3), 10))
+    ]
+    try:
+        fast, exact = Int8Layers(integers, 2), FloatLayers(integers, 2)
+        return torch.equal(fast(x, None), exact(x, None)) and torch.equal(
+            fast(x, skip.clone()), exact(x, skip)
+        )
+    except (RuntimeError, AttributeError, TypeError):
+        return False
+
+
+@cache
+def _openmp() -> list[Any]:
+    """The OpenMP libraries of this process. `torch.set_num_threads` is no way to limit one
+    thread: it changes what threads that start later begin with."""
+    from threadpoolctl import ThreadpoolController
+
+    found = ThreadpoolController().select(user_api="openmp").lib_controllers
+    return [controller.dynlib for controller in found]
+
+
+def _bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size, mode="bicubic", antialias=True)
+
+
+def _nchw(x: Array) -> Tensor:
+    """(N, C, H, W), channels last in memory: the same memory where x is contiguous."""
+    x = np.ascontiguousarray(x)
+    if not x.flags.writeable:  # torch warns of these, though nobody writes
+        x = np.asarray(_Writeable(x))
+    # a batch of one may have any stride, and only the usual one takes torch's fast ways
+    return torch.from_numpy(x).view(-1).view(x.shape).permute(0, 3, 1, 2)
+
+
+class _Writeable:
+    """The memory of an array, said to be writeable."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array  # kept alive
+        address = array.__array_interface__["data"][0]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
+def _nhwc(x: Tensor) -> Array:
+    array: Array = x.permute(0, 2, 3, 1).numpy()
+    return array
+
+
+def _resample_rows(x: Tensor, axis: Axis) -> Tensor:
+    """The rows of uint8 x, where they do not fall on a grid that `F.interpolate` takes."""
+    n, channels, length, width = x.shape
+    index, weights, bits = whole_taps(axis, length)
+    # Sums of products stay whole below 2^24 in float32, and always in float64.
+    kind = torch.float32 if bits <= 15 else torch.float64
+    flat = x.permute(0, 2, 3, 1).reshape(n, length, width * channels)
+    out = torch.empty((n, len(index), width * channels), dtype=torch.uint8, device="cpu")
+    for start in range(0, len(index), 16):
+        part = slice(start, start + 16)
+        first, last = int(index[part].min()), int(index[part].max()) + 1
+        matrix = np.zeros((len(index[part]), last - first))
+        np.add.at(matrix, (np.arange(len(matrix))[:, None], index[part] - first), weights[part])
+        whole = torch.from_numpy(matrix).to(kind)
+        for left in range(0, flat.shape[2], 4096):  # fits the processor's cache
+            columns = slice(left, left + 4096)
+            rows = torch.matmul(whole, flat[:, first:last, columns].to(kind))
+            rows = rows.add_((1 << bits) >> 1).mul_(0.5**bits).floor_().clamp_(0, 255)
+            out[:, part, columns] = rows.to(torch.uint8)
+    return out.view(n, len(index), width, channels).permute(0, 3, 1, 2)

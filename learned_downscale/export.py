@@ -1,0 +1,113 @@
+"""model.onnx from a weights folder: image -> thumbnail, for ONNX Runtime in any language."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from learned_downscale import pretrained
+from learned_downscale.downscaler import MAX_ACTIVATION, Downscaler
+from learned_downscale.engine.onnx_backend import IMAGE, RESIDUAL, THUMBNAIL
+
+OPSET, IR_VERSION = 19, 9  # ONNX Runtime 1.16 and newer; antialiased Resize is in 18
+
+
+def export(folder: Path) -> Path:
+    """Write model.onnx into a weights folder, and its SHA-256 into the folder's config.json.
+
+    The model takes "image", uint8 (N, H, W, 3), RGB, H and W multiples of the factor, all three
+    dynamic. It gives "thumbnail", uint8 (N, H/f, W/f, 3), Pillow's bicubic plus E's residual; and
+    "residual", float32, in levels, before the sum.
+
+    Raises:
+        ImportError: the package onnx is missing (extra `onnx`).
+        FileNotFoundError, ValueError: as `pretrained.load`.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError("export needs onnx: pip install 'learned-downscale[onnx]'") from error
+    content = make(pretrained.load(folder))
+    onnx.checker.check_model(content, full_check=True)
+    path = folder / pretrained.ONNX
+    path.write_bytes(content)
+    config_path = folder / pretrained.CONFIG
+    config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
+    config["onnx_sha256"] = hashlib.sha256(content).hexdigest()
+    config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def make(model: Downscaler) -> bytes:
+    """The content of model.onnx; see `export`."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    f = model.factor
+    values: dict[str, Any] = {
+        "one": np.float32(1),
+        "zero": np.uint8(0),
+        "scales": np.array([1, 1, 1 / f, 1 / f], np.float32),
+        "black": np.float32(0),
+        "white": np.float32(255),
+    }
+    nodes = [helper.make_node("Transpose", [IMAGE], ["pixels"], perm=[0, 3, 1, 2])]
+
+    names = ("stem", "hidden", "out")
+    for name, (q, shift) in zip(names, model.integers(), strict=True):
+        values[f"{name}_unit"] = np.full(len(q), 2.0**-shift, np.float32)
+        values[name] = q.numpy().astype(np.float32 if name == "out" else np.int8)
+        values[f"{name}_zero"] = np.zeros(len(q), np.int8)
+    for x, name, y, stride, pad in (
+        ("pixels", "stem", "h1", f, 0),
+        ("h1", "hidden", "h2", 1, 1),
+    ):
+        # round(conv * unit), clamped to uint8: the ReLU is in the clamp
+        inputs = [x, "one", "zero", name, f"{name}_unit", f"{name}_zero", "one", "zero"]
+        nodes.append(
+            helper.make_node("QLinearConv", inputs, [y], strides=[stride] * 2, pads=[pad] * 4)
+        )
+    assert np.iinfo(np.uint8).max == MAX_ACTIVATION
+    # The last layer in float32 (whole numbers, so exact): ConvInteger is slower (measured).
+    values["out_unit"] = values["out_unit"][0]
+    nodes += [
+        helper.make_node("Cast", ["h2"], ["h2_float"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["h2_float", "out"], ["sum"], pads=[1] * 4),
+        helper.make_node("Mul", ["sum", "out_unit"], ["added"]),
+        helper.make_node("Transpose", ["added"], [RESIDUAL], perm=[0, 2, 3, 1]),
+        helper.make_node(
+            "Resize",
+            ["pixels", "", "scales"],
+            ["skip"],
+            mode="cubic",
+            cubic_coeff_a=-0.5,
+            antialias=1,
+            exclude_outside=1,
+            coordinate_transformation_mode="half_pixel",
+        ),
+        helper.make_node("Cast", ["skip"], ["skip_float"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["skip_float", "added"], ["both"]),
+        helper.make_node("Round", ["both"], ["whole"]),
+        helper.make_node("Clip", ["whole", "black", "white"], ["clipped"]),
+        helper.make_node("Cast", ["clipped"], ["bytes"], to=TensorProto.UINT8),
+        helper.make_node("Transpose", ["bytes"], [THUMBNAIL], perm=[0, 2, 3, 1]),
+    ]
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "learned_downscale",
+        [helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["n", "height", "width", 3])],
+        [
+            helper.make_tensor_value_info(name, kind, ["n", "h", "w", 3])
+            for name, kind in ((THUMBNAIL, TensorProto.UINT8), (RESIDUAL, TensorProto.FLOAT))
+        ],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in values.items() if k in used],
+    )
+    opset = [helper.make_opsetid("", OPSET)]
+    content: bytes = helper.make_model(
+        graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="learned_downscale"
+    ).SerializeToString()
+    return content
