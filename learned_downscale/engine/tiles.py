@@ -21,11 +21,11 @@ from learned_downscale.engine.transparency import REACH, see_through
 # In thumbnail pixels: E's two 3x3 layers; of bicubic at a native factor, 1.5 are needed.
 HALO = 2
 # Source pixels of a tile, which then fits the processor's cache (measured: 12 MP, factors 2, 4).
-TILE = 400_000
+TILE = 800_000
 AT_ONCE = 3_200_000  # source pixels of the tiles that all threads work on
 WIDEST = 16_384  # source pixels across a tile; wider images are cut in columns, too
 PREPARED = 2_000_000  # pixels, at most, of a prepared image that is kept whole
-SMALLEST = 60_000  # below this, a further thread costs more than it brings
+SMALLEST = 320_000  # below this, a further thread costs more than it brings
 
 T = TypeVar("T")
 
@@ -186,7 +186,10 @@ def tiles(source: Source, size: tuple[int, int], threads: int) -> Iterator[Tile]
         for images in _cut(source.count, math.ceil(source.count / (each // pixels))):
             yield Tile(images, slice(0, height), slice(0, width))
         return
-    down = min(height, math.ceil(pixels / across / each))
+    down = math.ceil(pixels / across / each)
+    if down > 1 and source.count == 1:  # as many for each thread
+        down = math.ceil(down / threads) * threads
+    down = min(height, down)
     if source.height > 8 * height:
         # Tiles of a few rows would read the same samples over and over.
         down = min(down, max(1, height // 8))
