@@ -185,10 +185,13 @@ def _job(
 
 def _device(image: Any, device: Any) -> str:
     """Where to compute, as torch names it; "" for the CPU."""
-    if device is None:
-        device = getattr(image, "device", "cpu")
+    own = str(getattr(image, "device", "cpu"))
+    if device is None and own.startswith("cuda"):
+        return own  # it computes, since it holds the image
+    device = own if device is None else device
     if str(device) == "cpu":
         return ""
+    engine.choose("torch")  # or say how to install it
     from learned_downscale.engine.device import check
 
     return check(device)
