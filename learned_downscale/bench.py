@@ -82,7 +82,7 @@ def bench(
     does hits all alike. Each is given the image as it likes it best, in memory: Pillow and
     `learned` a PIL image, OpenCV and `learned-array` an array, torch a tensor on that array.
     The last case is a batch of 64 images of 224 px: a list for `learned`, a tensor for
-    `learned-array` and torch, a loop elsewhere.
+    `learned-array` and torch, a loop elsewhere. libvips takes the threads that it likes.
 
     Source: ours.
     """

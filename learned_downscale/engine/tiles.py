@@ -7,10 +7,12 @@ wide as what its outermost pixels depend on, and the halo's results are thrown a
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -25,7 +27,10 @@ TILE = 800_000
 AT_ONCE = 3_200_000  # source pixels of the tiles that all threads work on
 WIDEST = 16_384  # source pixels across a tile; wider images are cut in columns, too
 PREPARED = 2_000_000  # pixels, at most, of a prepared image that is kept whole
-SMALLEST = 320_000  # below this, a further thread costs more than it brings
+SMALLEST = 150_000  # below this, a further thread costs more than it brings
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 
@@ -163,16 +168,22 @@ def run(items: list[T], work: Callable[[T], None], backend: Backend, threads: in
             for item in items:
                 work(item)
         return
-    from concurrent.futures import ThreadPoolExecutor
 
     def guarded(item: T) -> None:
         with backend.single_thread():
             work(item)
 
-    # Threads of this call alone: a pool that is kept would not survive a fork.
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(guarded, items):
-            pass
+    for _ in _pool(os.getpid(), threads).map(guarded, items):
+        pass
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads that stay: new ones would fetch their memory anew at each call. A forked child has
+    none of its parent's threads, and makes its own."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(threads, thread_name_prefix="learned_downscale")
 
 
 def tiles(source: Source, size: tuple[int, int], threads: int) -> Iterator[Tile]:
