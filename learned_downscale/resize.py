@@ -92,7 +92,8 @@ def resize(
         device: where to compute, as torch names it ("cuda"). Default: a tensor's own device, else
             the CPU. Transparent images are computed on the CPU.
         num_threads: how many threads may work on the CPU; default: as many as torch would take.
-            Memory used besides the image and the thumbnail: below 64 MiB for opaque 8-bit images.
+            Memory used besides the image and the thumbnail: below 64 MiB for opaque 8-bit arrays;
+            PIL images and tensors take one more copy of the thumbnail.
         return_plan: also return the `Plan`: (image, plan).
 
     Returns:
