@@ -13,6 +13,7 @@ from learned_downscale.cli.demo import demo
 from learned_downscale.cli.evaluate import evaluate
 from learned_downscale.cli.export import export
 from learned_downscale.cli.train import train
+from learned_downscale.cli.train_classifier import train_classifier
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,5 +22,5 @@ def main() -> None:
     """Make images smaller with a downscaler that is trained to keep what a classifier needs."""
 
 
-for command in (bench, convert, demo, evaluate, export, train):
+for command in (bench, convert, demo, evaluate, export, train, train_classifier):
     main.add_command(command)

@@ -19,21 +19,27 @@ teacher_option = click.option(
 )
 
 
+def read_photos(data: tuple[Path, ...], size: int) -> Any:
+    """The photos; wrong ones end the command with status 2."""
+    from learned_downscale.thumbnet import data as library
+
+    try:
+        return library.read_photos(data, size, warn=lambda line: click.echo(line, err=True))
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+
+
 def read_inputs(data: tuple[Path, ...], teacher: str, size: int) -> tuple[Any, Any]:
     """The photos and T, on a GPU if there is one; wrong ones end the command with status 2."""
     try:
         import torch
         import transformers  # noqa: F401 - the one import that may be missing
 
-        from learned_downscale.thumbnet.data import read_photos
         from learned_downscale.thumbnet.networks import load_teacher
-
-        photos = read_photos(data, size, warn=lambda line: click.echo(line, err=True))
     except ModuleNotFoundError as error:
         hint = "training needs: pip install 'learned-downscale[train]'"
         raise click.UsageError(f"{error}; {hint}") from error
-    except (OSError, ValueError) as error:
-        raise click.UsageError(str(error)) from error
+    photos = read_photos(data, size)
     try:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return photos, load_teacher(teacher, photos.classes).to(device)

@@ -16,15 +16,20 @@ from learned_downscale.cli.terminal import tell
 from learned_downscale.thumbnet.settings import Settings
 
 
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for each field of Settings, with its default."""
-    hints = typing.get_type_hints(Settings)
-    for field in reversed(dataclasses.fields(Settings)):
-        choices = typing.get_args(hints[field.name])
-        kind = click.Choice(choices) if choices else hints[field.name]
-        name = "--" + field.name.replace("_", "-")
-        command = click.option(name, type=kind, default=field.default, show_default=True)(command)
-    return command
+def settings_options(settings: type[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option for each field of a settings class, with its default."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        hints = typing.get_type_hints(settings)
+        for field in reversed(dataclasses.fields(settings)):
+            choices = typing.get_args(hints[field.name])
+            kind = click.Choice(choices) if choices else hints[field.name]
+            name = "--" + field.name.replace("_", "-")
+            option = click.option(name, type=kind, default=field.default, show_default=True)
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @click.command(context_settings={"show_default": True})
@@ -44,7 +49,7 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--license", default="as the photos allow", help="Of the weights, for their card.")
 @click.option("--note", default="", help="A sentence on data or licence, for the card.")
 @click.option("--teacher-name", help="What the card calls T.  [default: as in --teacher]")
-@settings_options
+@settings_options(Settings)
 def train(
     data: tuple[Path, ...],
     teacher: str,

@@ -8,18 +8,28 @@ import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from learned_downscale.downscaler import Downscaler
+    from learned_downscale.thumbnail_network import ThumbnailNetwork
 
 CONFIG, WEIGHTS, ONNX = "config.json", "model.safetensors", "model.onnx"
 
+# What weights can be of: the key of config.json that holds the network's arguments.
+Kind = Literal["downscaler", "classifier"]
 
-def bundled() -> list[str]:
+
+def bundled(kind: Kind = "downscaler") -> list[str]:
     """Names of the weights inside the package, sorted."""
-    folder = files("learned_downscale.weights")
-    return sorted(f.name for f in folder.iterdir() if f.joinpath(CONFIG).is_file())
+    names = []
+    for folder in files("learned_downscale.weights").iterdir():
+        config = folder.joinpath(CONFIG)
+        if config.is_file() and kind in json.loads(config.read_text(encoding="utf-8")):
+            names.append(folder.name)
+    return sorted(names)
 
 
 def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
@@ -36,26 +46,40 @@ def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
         ValueError: the files are damaged, do not belong together, or are not a Downscaler's.
         OSError: the Hub cannot be reached or has no such model.
     """
-    config_path, weights_path = _locate(name, WEIGHTS, revision)
-    config = _read_config(config_path)
-    network = config["downscaler"]
+    from learned_downscale.downscaler import Downscaler
+
+    return _load("downscaler", Downscaler, name, revision)[0]
+
+
+def load_classifier(
+    name: str | Path, *, revision: str | None = None
+) -> tuple[ThumbnailNetwork, dict[str, Any]]:
+    """S as a product, in evaluation mode, on the CPU, and its config; as `load` otherwise."""
+    from learned_downscale.thumbnail_network import ThumbnailNetwork
+
+    return _load("classifier", ThumbnailNetwork, name, revision)
+
+
+def _load(
+    kind: Kind, network: type[nn.Module], name: str | Path, revision: str | None
+) -> tuple[Any, dict[str, Any]]:
+    config_path, weights_path = _locate(kind, name, WEIGHTS, revision)
+    config = _read_config(kind, config_path)
     content = _checked(weights_path, config_path, config["sha256"])
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load as load_tensors
 
-    from learned_downscale.downscaler import Downscaler
-
     try:
         with torch.device("cpu"):
-            model = Downscaler(**network)
+            model = network(**config[kind])
         model.load_state_dict(load_tensors(content), strict=True)
     except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"{weights_path} does not fit the network in {config_path}: {error}"
         ) from error
     # whatever the caller's default device and dtype are
-    return model.to("cpu", torch.float32).eval().requires_grad_(False)
+    return model.to("cpu", torch.float32).eval().requires_grad_(False), config
 
 
 @cache
@@ -72,8 +96,8 @@ def load_onnx(name: str | Path, *, revision: str | None = None) -> tuple[bytes, 
         ValueError: the files are damaged or do not belong together.
         OSError: the Hub cannot be reached or has no such model.
     """
-    config_path, onnx_path = _locate(name, ONNX, revision)
-    config = _read_config(config_path)
+    config_path, onnx_path = _locate("downscaler", name, ONNX, revision)
+    config = _read_config("downscaler", config_path)
     if "onnx_sha256" not in config:
         raise ValueError(f"{config_path} names no {ONNX}; {_EXPORT.format(config_path.parent)}")
     content = _checked(onnx_path, config_path, config["onnx_sha256"])
@@ -83,14 +107,14 @@ def load_onnx(name: str | Path, *, revision: str | None = None) -> tuple[bytes, 
 _EXPORT = "make it with `learned-downscale export {}`"
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(kind: Kind, path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        return {**config, "downscaler": dict(config["downscaler"]), "sha256": config["sha256"]}
+        return {**config, kind: dict(config[kind]), "sha256": config["sha256"]}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} does not describe a Downscaler ({type(error).__name__}: {error}); "
-            "it needs the keys 'downscaler' and 'sha256' that `learned-downscale train` writes"
+            f"{path} does not describe a {kind} ({type(error).__name__}: {error}); "
+            f"it needs the keys {kind!r} and 'sha256' that training writes"
         ) from error
 
 
@@ -104,29 +128,40 @@ def _checked(path: Path, config: Path, expected: str) -> bytes:
     return content
 
 
-def check_free(folder: Path) -> None:
+def check_free(folder: Path, kind: Kind = "downscaler") -> None:
     """Raise FileExistsError if `save` into `folder` would replace what is not weights."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
-        json.loads((folder / CONFIG).read_text(encoding="utf-8"))["downscaler"]
+        json.loads((folder / CONFIG).read_text(encoding="utf-8"))[kind]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileExistsError(
-            f"{folder} is there and holds no weights; its files are not replaced: name a new folder"
+            f"{folder} is there and holds no weights of a {kind}; its files are not replaced: "
+            "name a new folder"
         ) from error
 
 
-def save(folder: Path, model: Downscaler, card: str, **extra: Any) -> None:
-    """Write config.json, model.safetensors and the model card README.md into `folder`.
+def save(
+    folder: Path,
+    model: Downscaler | ThumbnailNetwork,
+    card: str,
+    kind: Kind = "downscaler",
+    **extra: Any,
+) -> None:
+    """Write config.json, model.safetensors and the model card README.md into `folder`, a
+    classifier's weights in float16.
 
     `extra` goes into config.json as it is: what the weights were trained with.
     """
     from safetensors.torch import save as save_tensors
 
-    content = save_tensors({k: v.contiguous() for k, v in model.state_dict().items()})
+    tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
+    if kind == "classifier":
+        tensors = {k: v.half() for k, v in tensors.items()}
+    content = save_tensors(tensors)
     config = {
         "library_name": "learned_downscale",
-        "downscaler": model.config,
+        kind: model.config,
         "sha256": hashlib.sha256(content).hexdigest(),
         **extra,
     }
@@ -136,10 +171,10 @@ def save(folder: Path, model: Downscaler, card: str, **extra: Any) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _locate(name: str | Path, file: str, revision: str | None) -> tuple[Path, Path]:
+def _locate(kind: Kind, name: str | Path, file: str, revision: str | None) -> tuple[Path, Path]:
     """config.json and another file of a name; a Path is always a folder."""
     folder = Path(name)
-    if name in bundled():
+    if name in bundled(kind):
         folder = Path(str(files("learned_downscale.weights").joinpath(str(name))))
     if folder.is_dir():
         paths = folder / CONFIG, folder / file
@@ -158,6 +193,6 @@ def _locate(name: str | Path, file: str, revision: str | None) -> tuple[Path, Pa
         )
         return config, other
     raise FileNotFoundError(
-        f"no weights named {str(name)!r}: bundled are {', '.join(bundled())}; "
+        f"no weights of a {kind} named {str(name)!r}: bundled are {', '.join(bundled(kind))}; "
         "otherwise give a folder or a Hugging Face model id (owner/name)"
     )

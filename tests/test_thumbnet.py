@@ -16,12 +16,13 @@ from PIL import Image
 
 from learned_downscale import Downscaler, resize
 from learned_downscale.cli import main
+from learned_downscale.labels import match_classes
 from learned_downscale.thumbnet import losses
 from learned_downscale.thumbnet.data import Augmented, Photos, read_photos
 from learned_downscale.thumbnet.settings import Settings
 
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
-from learned_downscale.thumbnet.networks import load_teacher, match_classes  # noqa: E402
+from learned_downscale.thumbnet.networks import load_teacher  # noqa: E402
 from learned_downscale.thumbnet.train import load_run, train  # noqa: E402
 
 CLASSES = ("cat", "dog", "owl")

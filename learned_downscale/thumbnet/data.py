@@ -154,9 +154,9 @@ class Augmented:
 
     def __getitem__(self, step: int) -> Batch:
         epoch, within = divmod(step, self.steps_per_epoch)
-        order = torch.randperm(len(self.photos), generator=_generator(self.seed, 0, epoch))
+        order = torch.randperm(len(self.photos), generator=generator(self.seed, 0, epoch))
         index = order[within * self.batch_size : (within + 1) * self.batch_size]
-        draw = _generator(self.seed, 1, step)
+        draw = generator(self.seed, 1, step)
         side = self.sides[int(torch.randint(len(self.sides), (), generator=draw))]
         span = self.photos.images.shape[-1] - side + 1
         corners = torch.randint(span, (len(index), 2), generator=draw).tolist()
@@ -171,6 +171,6 @@ class Augmented:
         return Batch(x, self.photos.labels[index], index)
 
 
-def _generator(*key: int) -> torch.Generator:
+def generator(*key: int) -> torch.Generator:
     """Independent random streams: nearby keys give unrelated seeds."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))

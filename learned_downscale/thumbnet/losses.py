@@ -1,14 +1,16 @@
 """The losses, one function each.
 
-| symbol | in code         | shape                | range   |
-| ------ | --------------- | -------------------- | ------- |
-| x      | `x`             | (N, 3, H, W)         | [0, 1]  |
-| x_s    | `x_s`           | (N, 3, H/f, W/f)     | [0, 1]  |
-| f      | `factor`        |                      | 2, 4    |
-| z_S    | `logits`        | (N, classes)         |         |
-| z_T    | `teacher_logits`| (N, classes)         |         |
-| y      | `labels`        | (N,)                 |         |
-| tau    | `temperature`   |                      | > 0     |
+| symbol | in code            | shape                | range   |
+| ------ | ------------------ | -------------------- | ------- |
+| x      | `x`                | (N, 3, H, W)         | [0, 1]  |
+| x_s    | `x_s`              | (N, 3, H/f, W/f)     | [0, 1]  |
+| f      | `factor`           |                      | 2, 4    |
+| z_S    | `logits`           | (N, classes)         |         |
+| z_T    | `teacher_logits`   | (N, classes)         |         |
+| y      | `labels`           | (N,)                 |         |
+| phi_S  | `features`         | (N, ...)             |         |
+| phi_T  | `teacher_features` | as phi_S             |         |
+| tau    | `temperature`      |                      | > 0     |
 """
 
 from __future__ import annotations
@@ -62,3 +64,11 @@ def distillation(logits: Tensor, teacher_logits: Tensor, temperature: float) -> 
         reduction="batchmean",
         log_target=True,
     )
+
+
+def feature_mapping(features: Tensor, teacher_features: Tensor) -> Tensor:
+    """L_FM = mean (phi_S(x_s) - phi_T(x))^2, over the batch and all features.
+
+    Source: the paper names it; which features phi are is ours (see where it is used).
+    """
+    return F.mse_loss(features, teacher_features)

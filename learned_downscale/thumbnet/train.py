@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from learned_downscale.downscaler import Downscaler, bicubic
 from learned_downscale.thumbnet import losses
 from learned_downscale.thumbnet.data import Augmented, Photos
-from learned_downscale.thumbnet.networks import Classifier
-from learned_downscale.thumbnet.settings import Settings
+from learned_downscale.thumbnet.networks import Classifier, fingerprint
+from learned_downscale.thumbnet.settings import ClassifierSettings, Settings
 
 CHECKPOINT, SETTINGS, STUDENT = "checkpoint.pt", "settings.json", "student.safetensors"
 DOWNSCALER, TEACHER_LOGITS = "downscaler.safetensors", "teacher_logits.safetensors"
@@ -68,11 +68,14 @@ def train(
             checkpoint; or the loss is no longer finite.
     """
     run.mkdir(parents=True, exist_ok=True)
-    _claim(run, settings, photos, teacher)
+    claim(run, settings, photos, teacher)
     device = teacher.mean.device
-    teacher_logits = cached_logits(run / TEACHER_LOGITS, teacher, photos, settings.precision).to(
-        device
-    )
+    teacher_logits = cached(
+        run / TEACHER_LOGITS,
+        teacher,
+        photos,
+        lambda: predict(teacher, photos.images, precision=settings.precision),
+    ).to(device)
 
     E = make_downscaler(settings).to(device)
     S = teacher.student()
@@ -88,17 +91,17 @@ def train(
         weight_decay=settings.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _learning_rate(step, total, settings.warmup)
+        optimiser, lambda step: learning_rate(step, total, settings.warmup)
     )
     state = {"E": E, "S": S, "optimiser": optimiser, "schedule": schedule}
-    done = _restore(run / CHECKPOINT, state)
+    done = restore(run / CHECKPOINT, state)
 
     weights = {"MM": settings.mm, "CL": settings.cl, "KD": settings.kd}
     for step in range(done, min(total, stop_after or total)):
         batch = batches[step]
         x = batch.x.to(device).float() / 255
         x_s = E(x)
-        with _autocast(device, settings.precision):
+        with autocast(device, settings.precision):
             logits = S(x_s)
         terms = {
             "MM": losses.moment_matching(x_s, x, settings.factor),
@@ -121,7 +124,7 @@ def train(
         done = step + 1
         report(done, total, {name: t.item() for name, t in {"loss": loss, **terms}.items()})
         if done % batches.steps_per_epoch == 0 or done in (total, stop_after):
-            _checkpoint(run / CHECKPOINT, done, state)
+            checkpoint(run / CHECKPOINT, done, state)
 
     if done == total:
         for module, name in ((E, DOWNSCALER), (S, STUDENT)):
@@ -140,7 +143,7 @@ def load_run(run: Path, teacher: Classifier) -> tuple[Settings, Downscaler | Bic
     if not (run / STUDENT).is_file():
         raise FileNotFoundError(f"{run} holds no finished run; finish it with `train --run {run}`")
     made_of = json.loads((run / SETTINGS).read_text())
-    if made_of["teacher"] != teacher.fingerprint():
+    if made_of["teacher"] != fingerprint(teacher):
         raise ValueError(
             f"{run} was trained with another teacher or on other classes; name those it had"
         )
@@ -151,50 +154,51 @@ def load_run(run: Path, teacher: Classifier) -> tuple[Settings, Downscaler | Bic
     return settings, E.eval(), S.eval()
 
 
-def cached_logits(path: Path, teacher: Classifier, photos: Photos, precision: str) -> Tensor:
-    """T's logits of the whole photos, (M, classes), from `path` if they are there.
+def cached(path: Path, teacher: nn.Module, photos: Photos, compute: Callable[[], Tensor]) -> Tensor:
+    """What T gives for the whole photos, (M, ...), from `path` if it is there.
 
     T sees each whole photo once: asking it about every crop costs more than training S, and the
     crops keep most of the photo.
 
     Raises:
-        ValueError: `path` holds the logits of other photos or another teacher.
+        ValueError: `path` holds what other photos or another teacher gave.
     """
-    made_of = {"photos": photos.fingerprint(), "teacher": teacher.fingerprint()}
+    made_of = {"photos": photos.fingerprint(), "teacher": fingerprint(teacher)}
+    name = path.stem.removeprefix("teacher_")
     if path.is_file():
         with safe_open(path, "pt") as file:
             if file.metadata() != made_of:
                 raise ValueError(f"{path} holds other photos' or another teacher's; delete it")
-            logits: Tensor = file.get_tensor("logits")
-            return logits
-    logits = predict(teacher, photos.images, precision=precision)
-    save_file({"logits": logits}, path, made_of)
-    return logits
+            known: Tensor = file.get_tensor(name)
+            return known
+    tensor = compute()
+    save_file({name: tensor}, path, made_of)
+    return tensor
 
 
 @torch.no_grad()
 def predict(
-    classifier: Classifier,
+    classifier: nn.Module,
     images: Tensor,
     before: Callable[[Tensor], Tensor] = lambda x: x,
     precision: str = "float32",
     batch_size: int = 64,
 ) -> Tensor:
     """Logits (M, classes) of uint8 images (M, 3, H, W), each batch passed through `before`."""
-    device = classifier.mean.device
+    device = next(classifier.parameters()).device
     logits = []
     for batch in images.split(batch_size):
         x = before(batch.to(device).float() / 255)
-        with _autocast(device, precision):
+        with autocast(device, precision):
             logits.append(classifier(x).float().cpu())
     return torch.cat(logits)
 
 
-def _autocast(device: torch.device, precision: str) -> torch.autocast:
+def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def _learning_rate(step: int, total: int, warmup: float) -> float:
+def learning_rate(step: int, total: int, warmup: float) -> float:
     """Part of the full learning rate: a linear rise, then half a cosine to 0."""
     rise = max(1, round(warmup * total))
     if step < rise:
@@ -202,13 +206,15 @@ def _learning_rate(step: int, total: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
 
 
-def _claim(run: Path, settings: Settings, photos: Photos, teacher: Classifier) -> None:
+def claim(
+    run: Path, settings: Settings | ClassifierSettings, photos: Photos, teacher: nn.Module
+) -> None:
     """Write what the run is made of, or refuse to go on with another run's checkpoint."""
     values = asdict(settings)
     mine = {
         "settings": values,
         "photos": photos.fingerprint(),
-        "teacher": teacher.fingerprint(),
+        "teacher": fingerprint(teacher),
     }
     path = run / SETTINGS
     if path.is_file():
@@ -224,13 +230,13 @@ def _claim(run: Path, settings: Settings, photos: Photos, teacher: Classifier) -
         path.write_text(json.dumps(mine, indent=2) + "\n")
 
 
-def _checkpoint(path: Path, step: int, state: dict[str, Any]) -> None:
+def checkpoint(path: Path, step: int, state: dict[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     torch.save({"step": step, **{k: v.state_dict() for k, v in state.items()}}, partial)
     partial.replace(path)  # never a half-written checkpoint
 
 
-def _restore(path: Path, state: dict[str, Any]) -> int:
+def restore(path: Path, state: dict[str, Any]) -> int:
     """Steps done, 0 for a new run."""
     if not path.is_file():
         return 0

@@ -1,0 +1,222 @@
+"""The bundled thumbnail classifier: is what was in the photo still in the thumbnail?"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from learned_downscale import pretrained
+from learned_downscale.labels import plain
+from learned_downscale.pixels import ChannelOrder, size_of, unpack
+from learned_downscale.resize import resize
+
+if TYPE_CHECKING:
+    from learned_downscale.engine.bicubic import Array
+    from learned_downscale.thumbnail_network import ThumbnailNetwork
+
+DEFAULT = "thumbnail20"
+
+# Short sides, px. It is trained and measured from 48 to 128; the lower bound leaves room for the
+# other side of a thumbnail that is not square.
+SMALLEST, LARGEST = 32, 128
+WIDEST = 4  # longest side over shortest
+BATCH = 32  # more gain no speed
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a thumbnail shows.
+
+    label: the most probable class; None for "none of these", when its probability is below the
+        classifier's threshold.
+    probability: of the most probable class, in [0, 1].
+    probabilities: of every class by its label, the most probable first; their sum is 1.
+    """
+
+    label: str | None
+    probability: float
+    probabilities: dict[str, float]
+
+    def __str__(self) -> str:
+        best = next(iter(self.probabilities))
+        said = self.label or f"none of these (most like {best})"
+        return f"{said} {self.probability:.0%}"
+
+
+class ThumbnailClassifier:
+    """S of ThumbNet as a product: a small network that reads thumbnails.
+
+        classifier = ThumbnailClassifier.from_pretrained()
+        print(classifier("thumbnail.jpg"))
+
+    labels: its classes; wordnet_ids: the same in WordNet's names.
+    threshold: below this probability it says "none of these"; the weights' own can be changed.
+
+    Source: the paper's S; the architecture (EfficientNet-Lite) is ours.
+    """
+
+    def __init__(
+        self,
+        network: ThumbnailNetwork,
+        labels: Sequence[str],
+        wordnet_ids: Sequence[str],
+        threshold: float,
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.labels, self.wordnet_ids = tuple(labels), tuple(wordnet_ids)
+        self.threshold = threshold
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path = DEFAULT, *, revision: str | None = None, device: Any = "cpu"
+    ) -> Self:
+        """The classifier with trained weights.
+
+        Args:
+            name: the bundled name (which never touches the network), a folder with config.json
+                and model.safetensors, or a model id "owner/name" of the Hugging Face Hub.
+            revision: branch, tag or commit of a Hub model; pin a commit in production.
+            device: where to compute, as torch names it.
+
+        Raises:
+            FileNotFoundError: no such name or folder, or a file of it is missing.
+            ValueError: the files are damaged, do not belong together, or are no classifier's.
+            OSError: the Hub cannot be reached or has no such model.
+        """
+        network, config = pretrained.load_classifier(name, revision=revision)
+        try:
+            classes = config["classes"]
+            labels = [entry["label"] for entry in classes]
+            ids = [entry["wordnet_id"] for entry in classes]
+            return cls(network.to(device), labels, ids, float(config["threshold"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the config.json of {name} names no classes: {error}") from error
+
+    def __call__(self, images: Any, *, channel_order: ChannelOrder = "rgb") -> Any:
+        """What thumbnails show.
+
+        Args:
+            images: a PIL image; a numpy array (H, W) or (H, W, C); a torch tensor (C, H, W) or
+                (N, C, H, W); a path; or a list of any of these, in any sizes. Dtypes and ranges
+                are those of `resize`. Greys become RGB, transparency is laid over white, files
+                are turned upright. Short sides of 32 to 128 px are taken as they are (measured
+                from 48); larger images are made smaller by `resize` first, so that the short
+                side has 128 px.
+            channel_order: "rgb", or "bgr" for arrays and tensors as OpenCV has them.
+
+        Returns:
+            A `Prediction`; for lists and batches, a list of them.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            TypeError: not an image, or of an unknown dtype.
+            ValueError: smaller than 32 px, longer than 4 times its width, or what `resize`
+                refuses.
+        """
+        probabilities = self.probabilities(images, channel_order=channel_order)
+        predictions = [self._prediction(row) for row in probabilities.tolist()]
+        many = isinstance(images, list) or getattr(images, "ndim", 0) == 4
+        return predictions if many else predictions[0]
+
+    def probabilities(self, images: Any, *, channel_order: ChannelOrder = "rgb") -> Array:
+        """(N, classes) float32, in the order of `labels`; everything else as `__call__`."""
+        pixels: list[Array] = []
+        for i, image in enumerate(images if isinstance(images, list) else [images]):
+            try:
+                pixels.extend(prepare(image, channel_order))
+            except Exception as error:
+                if isinstance(images, list):
+                    error.add_note(f"at place {i} of the list of {len(images)} images")
+                raise
+        out = np.empty((len(pixels), len(self.labels)), np.float32)
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for i, one in enumerate(pixels):
+            alike.setdefault(one.shape, []).append(i)
+        device = self.network.classify.weight.device
+        with torch.inference_mode():
+            for places in alike.values():
+                for start in range(0, len(places), BATCH):
+                    part = places[start : start + BATCH]
+                    x = torch.from_numpy(np.stack([pixels[i] for i in part])).to(device)
+                    logits = self.network(x.permute(0, 3, 1, 2).float() / 255)
+                    out[part] = logits.softmax(1).cpu().numpy()
+        return out
+
+    def _prediction(self, row: list[float]) -> Prediction:
+        ranked = sorted(zip(self.labels, row, strict=True), key=lambda pair: -pair[1])
+        label, probability = ranked[0]
+        return Prediction(
+            label if probability >= self.threshold else None, probability, dict(ranked)
+        )
+
+    def output_of(self, name: str) -> int | None:
+        """The place of a class among `labels`, by its label or WordNet id; None if unknown."""
+        for names in (self.labels, self.wordnet_ids):
+            known = [plain(n) for n in names]
+            if plain(name) in known:
+                return known.index(plain(name))
+        return None
+
+
+def prepare(image: Any, channel_order: ChannelOrder = "rgb") -> list[Array]:
+    """What the network sees: (H, W, 3) uint8 of each image; raises as `ThumbnailClassifier`."""
+    if isinstance(image, (str, Path)):
+        image = read(image)
+    width, height = size_of(image)
+    short, long = sorted((width, height))
+    if short < SMALLEST:
+        raise ValueError(
+            f"the image is {width} x {height} px; thumbnails have a short side of {SMALLEST} px "
+            "or more: give a larger thumbnail, or the original"
+        )
+    if long > WIDEST * short:
+        raise ValueError(
+            f"the image is {width} x {height} px; it may be at most {WIDEST} times as long as "
+            "it is wide: crop it first"
+        )
+    if short > LARGEST:
+        scale = LARGEST / short
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = resize(image, size, channel_order=channel_order)
+    return _rgb(image, channel_order)
+
+
+def read(source: str | Path | bytes) -> Any:
+    """An image file, or its content, as an upright PIL image.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: Pillow cannot read it.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever Pillow raises, which is a wide choice
+        name = "the file" if isinstance(source, bytes) else source
+        raise ValueError(f"{name} cannot be read as an image: {error}") from error
+
+
+def _rgb(image: Any, channel_order: ChannelOrder) -> list[Array]:
+    """(H, W, 3) uint8 of each image of a kind that `resize` takes."""
+    if getattr(image, "mode", None) in ("CMYK", "LAB"):
+        image = image.convert("RGB")
+    samples, _ = unpack(image, channel_order)
+    everything = slice(0, samples.count), slice(0, samples.height), slice(0, samples.width)
+    x = samples.read(*everything).astype(np.float32) * (255 / (samples.levels or 1))
+    colours = x[..., : samples.colours]
+    if samples.alpha:
+        alpha = x[..., samples.colours :][..., :1] / 255
+        colours = colours * alpha + 255 * (1 - alpha)
+    colours = np.broadcast_to(colours.round().clip(0, 255).astype(np.uint8), (*x.shape[:3], 3))
+    return list(colours)

@@ -1,0 +1,47 @@
+"""What classes are called: labels, their synonyms, WordNet ids."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from importlib.resources import files
+
+
+def outputs_by_name(labels: Sequence[str]) -> dict[str, int]:
+    """The outputs of a network by every `plain` name of theirs: its label, each of the label's
+    comma-separated synonyms and, where it has the 1000 ImageNet classes, the WordNet id."""
+    meant = defaultdict(set)
+    for i, label in enumerate(labels):
+        for name in (label, *label.split(",")):
+            meant[plain(name)].add(i)
+    # ImageNet has two cranes: a name that means two outputs means none
+    outputs = {name: min(which) for name, which in meant.items() if len(which) == 1}
+    if len(labels) == 1000:
+        synsets = files("learned_downscale").joinpath("imagenet_synsets.txt")
+        outputs |= {wnid: i for i, wnid in enumerate(synsets.read_text().split())}
+    return outputs
+
+
+def match_classes(classes: Sequence[str], labels: Sequence[str]) -> list[int]:
+    """A network's output for each class folder.
+
+    A folder may be named by the network's label or one of its comma-separated synonyms (any case,
+    spaces or underscores), or by the WordNet id where it has the 1000 ImageNet classes.
+
+    Raises:
+        ValueError: a folder fits no label, or several.
+    """
+    outputs = outputs_by_name(labels)
+    unknown = [name for name in classes if plain(name) not in outputs]
+    if unknown:
+        raise ValueError(
+            f"the teacher does not know {len(unknown)} of {len(classes)} class folders "
+            f"({', '.join(unknown[:5])}); name folders by its labels (such as {labels[0]!r}) "
+            "or, for an ImageNet teacher, by WordNet id (such as n01440764)"
+        )
+    return [outputs[plain(name)] for name in classes]
+
+
+def plain(name: str) -> str:
+    """A name as names are compared."""
+    return name.strip().lower().replace("_", " ")
