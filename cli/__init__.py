@@ -8,12 +8,15 @@ import click
 
 from learned_downscale import __version__
 from learned_downscale.cli.bench import bench
+from learned_downscale.cli.classify import classify
 from learned_downscale.cli.convert import convert
 from learned_downscale.cli.demo import demo
 from learned_downscale.cli.evaluate import evaluate
+from learned_downscale.cli.evaluate_classifier import evaluate_classifier
 from learned_downscale.cli.export import export
 from learned_downscale.cli.train import train
 from learned_downscale.cli.train_classifier import train_classifier
+from learned_downscale.cli.verify import verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,5 +25,16 @@ def main() -> None:
     """Make images smaller with a downscaler that is trained to keep what a classifier needs."""
 
 
-for command in (bench, convert, demo, evaluate, export, train, train_classifier):
+for command in (
+    bench,
+    classify,
+    convert,
+    demo,
+    evaluate,
+    evaluate_classifier,
+    export,
+    train,
+    train_classifier,
+    verify,
+):
     main.add_command(command)

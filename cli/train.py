@@ -32,6 +32,19 @@ def settings_options(settings: type[Any]) -> Callable[[Callable[..., Any]], Call
     return decorate
 
 
+def about_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a model card says that the training does not know."""
+    for option in (
+        click.option("--teacher-name", help="What the card calls T.  [default: as in --teacher]"),
+        click.option("--note", default="", help="A sentence on data or licence, for the card."),
+        click.option(
+            "--license", default="as the photos allow", help="Of the weights, for their card."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command(context_settings={"show_default": True})
 @data_option
 @teacher_option
@@ -46,9 +59,7 @@ def settings_options(settings: type[Any]) -> Callable[[Callable[..., Any]], Call
     type=click.Path(file_okay=False, path_type=Path),
     help="Weights folder to write at the end, such as weights/x4. Not with --downscaler bicubic.",
 )
-@click.option("--license", default="as the photos allow", help="Of the weights, for their card.")
-@click.option("--note", default="", help="A sentence on data or licence, for the card.")
-@click.option("--teacher-name", help="What the card calls T.  [default: as in --teacher]")
+@about_options
 @settings_options(Settings)
 def train(
     data: tuple[Path, ...],

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from learned_downscale.cli.inputs import data_option, read_photos
-from learned_downscale.cli.train import Progress, settings_options
+from learned_downscale.cli.train import Progress, about_options, settings_options
 from learned_downscale.thumbnet.settings import ClassifierSettings
+
+# Below this probability a new classifier says "none of these".
+THRESHOLD = 0.5
 
 
 @click.command("train-classifier", context_settings={"show_default": True})
@@ -26,19 +31,47 @@ from learned_downscale.thumbnet.settings import ClassifierSettings
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for checkpoints and S. A stopped run goes on from there.",
 )
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Weights folder to write at the end, such as weights/thumbnail20.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON file {class folder: readable label}.  [default: as the folders]",
+)
+@about_options
 @settings_options(ClassifierSettings)
-def train_classifier(data: tuple[Path, ...], teacher: Path, run: Path, **values: Any) -> None:
+def train_classifier(
+    data: tuple[Path, ...],
+    teacher: Path,
+    run: Path,
+    out: Path,
+    labels: Path | None,
+    license: str,
+    note: str,
+    teacher_name: str | None,
+    **values: Any,
+) -> None:
     """Train a thumbnail classifier, such as the bundled one, on thumbnails of the photos.
 
-    Class folders are named by WordNet id. `evaluate-classifier` measures it and writes weights.
+    Class folders are named by WordNet id. S goes to --out, with a model card; measure it with
+    `evaluate-classifier`.
     """
+    from learned_downscale import pretrained
+
     try:
         settings = ClassifierSettings(**values)
-    except ValueError as error:
+        pretrained.check_free(out, "classifier")
+        readable = {} if labels is None else dict(json.loads(labels.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, FileExistsError) as error:
         raise click.UsageError(str(error)) from error
     photos = read_photos(data, settings.size)
     click.echo(f"{len(photos)} photos of {len(photos.classes)} classes", err=True)
 
+    from learned_downscale.thumbnet.evaluate_classifier import render
     from learned_downscale.thumbnet.networks import load_efficientnet_lite
     from learned_downscale.thumbnet.train_classifier import train_classifier as run_training
 
@@ -48,7 +81,22 @@ def train_classifier(data: tuple[Path, ...], teacher: Path, run: Path, **values:
         raise click.UsageError(f"teacher {teacher}: {error}") from error
     with Progress() as progress:
         try:
-            run_training(settings, photos, T, run, progress)
+            S = run_training(settings, photos, T, run, progress)
         except (OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
-    click.echo(f"S is in {run}")
+    about = {
+        "classes": [{"wordnet_id": c, "label": readable.get(c, c)} for c in photos.classes],
+        "threshold": THRESHOLD,
+        "temperature": 1.0,
+        "training": {
+            "settings": dataclasses.asdict(settings),
+            "data": [f"{path.parent.name}/{path.name}" for path in data],
+            "photos": len(photos),
+            "teacher": teacher_name or teacher.name,
+            "license": license,
+            "note": note,
+        },
+    }
+    card = render(out.name, {"classifier": S.config, **about})
+    pretrained.save(out, S, card, kind="classifier", **about)
+    click.echo(f"Weights and card are in {out}; checkpoints are in {run}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 
 from learned_downscale import pretrained
 from learned_downscale.labels import plain
@@ -56,7 +57,9 @@ class ThumbnailClassifier:
         print(classifier("thumbnail.jpg"))
 
     labels: its classes; wordnet_ids: the same in WordNet's names.
-    threshold: below this probability it says "none of these"; the weights' own can be changed.
+    threshold: below this probability it says "none of these"; it can be changed.
+    temperature: by which its logits are divided, so that probabilities are honest (the card says
+        how honest).
 
     Source: the paper's S; the architecture (EfficientNet-Lite) is ours.
     """
@@ -67,10 +70,11 @@ class ThumbnailClassifier:
         labels: Sequence[str],
         wordnet_ids: Sequence[str],
         threshold: float,
+        temperature: float = 1.0,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.labels, self.wordnet_ids = tuple(labels), tuple(wordnet_ids)
-        self.threshold = threshold
+        self.threshold, self.temperature = threshold, temperature
 
     @classmethod
     def from_pretrained(
@@ -94,7 +98,8 @@ class ThumbnailClassifier:
             classes = config["classes"]
             labels = [entry["label"] for entry in classes]
             ids = [entry["wordnet_id"] for entry in classes]
-            return cls(network.to(device), labels, ids, float(config["threshold"]))
+            threshold, temperature = config["threshold"], config["temperature"]
+            return cls(network.to(device), labels, ids, float(threshold), float(temperature))
         except (KeyError, TypeError) as error:
             raise ValueError(f"the config.json of {name} names no classes: {error}") from error
 
@@ -145,7 +150,7 @@ class ThumbnailClassifier:
                     part = places[start : start + BATCH]
                     x = torch.from_numpy(np.stack([pixels[i] for i in part])).to(device)
                     logits = self.network(x.permute(0, 3, 1, 2).float() / 255)
-                    out[part] = logits.softmax(1).cpu().numpy()
+                    out[part] = (logits / self.temperature).softmax(1).cpu().numpy()
         return out
 
     def _prediction(self, row: list[float]) -> Prediction:
@@ -167,7 +172,7 @@ class ThumbnailClassifier:
 def prepare(image: Any, channel_order: ChannelOrder = "rgb") -> list[Array]:
     """What the network sees: (H, W, 3) uint8 of each image; raises as `ThumbnailClassifier`."""
     if isinstance(image, (str, Path)):
-        image = read(image)
+        image = decode(image)
     width, height = size_of(image)
     short, long = sorted((width, height))
     if short < SMALLEST:
@@ -184,18 +189,17 @@ def prepare(image: Any, channel_order: ChannelOrder = "rgb") -> list[Array]:
         scale = LARGEST / short
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = resize(image, size, channel_order=channel_order)
-    return _rgb(image, channel_order)
+    pixels = rgb(image, channel_order)
+    return list(pixels) if pixels.ndim == 4 else [pixels]
 
 
-def read(source: str | Path | bytes) -> Any:
+def decode(source: str | Path | bytes) -> Image.Image:
     """An image file, or its content, as an upright PIL image.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: Pillow cannot read it.
     """
-    from PIL import Image, ImageOps
-
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()
@@ -207,16 +211,19 @@ def read(source: str | Path | bytes) -> Any:
         raise ValueError(f"{name} cannot be read as an image: {error}") from error
 
 
-def _rgb(image: Any, channel_order: ChannelOrder) -> list[Array]:
-    """(H, W, 3) uint8 of each image of a kind that `resize` takes."""
-    if getattr(image, "mode", None) in ("CMYK", "LAB"):
+def rgb(image: Any, channel_order: ChannelOrder = "rgb") -> Array:
+    """(H, W, 3) uint8 of an image of any kind that `resize` takes, (N, H, W, 3) of a batch.
+    Greys become RGB, transparency is laid over white."""
+    if getattr(image, "mode", None) == "CMYK":
         image = image.convert("RGB")
     samples, _ = unpack(image, channel_order)
     everything = slice(0, samples.count), slice(0, samples.height), slice(0, samples.width)
-    x = samples.read(*everything).astype(np.float32) * (255 / (samples.levels or 1))
+    x = samples.read(*everything)
+    if samples.levels != 255:
+        x = (x * np.float32(255 / (samples.levels or 1))).round().astype(np.uint8)
     colours = x[..., : samples.colours]
     if samples.alpha:
-        alpha = x[..., samples.colours :][..., :1] / 255
-        colours = colours * alpha + 255 * (1 - alpha)
-    colours = np.broadcast_to(colours.round().clip(0, 255).astype(np.uint8), (*x.shape[:3], 3))
-    return list(colours)
+        alpha = x[..., samples.colours, None].astype(np.float32) / 255
+        colours = (colours * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+    colours = np.broadcast_to(colours, (*x.shape[:3], 3))
+    return colours if getattr(image, "ndim", 0) == 4 else colours[0]

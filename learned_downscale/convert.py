@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 import warnings
 from dataclasses import dataclass
@@ -102,23 +103,40 @@ def convert_file(
         raise IsADirectoryError(f"{job.target} is a folder")
     if job.target.exists() and not overwrite:
         return None
+    upright, exif = open_upright(job.source)
+    thumbnail, plan = resize(upright, size, weights=weights, return_plan=True)
+    content = encode(thumbnail, job.target.suffix, quality, exif)
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    partial = job.target.with_name(f".{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(job.target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return plan
+
+
+def open_upright(source: Path) -> tuple[Image.Image, Image.Exif]:
+    """An image, turned upright (EXIF orientation), and the EXIF data that its thumbnail keeps.
+
+    Raises:
+        ValueError: it has several frames, or its EXIF data is broken.
+        Exception: whatever Pillow raises for a broken file, which is a wide choice.
+    """
     with warnings.catch_warnings():
         # between Pillow's limit and twice that it only warns: large photos are what we are for
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(job.source) as image:
+        with Image.open(source) as image:
             frames = getattr(image, "n_frames", 1)
             # further frames of an MPO, as phones write .jpg files, are previews of the first
             if frames > 1 and image.format != "MPO":
                 raise ValueError(f"has {frames} frames; only single images are converted")
             image.load()
             try:
-                exif = _exif(image)
-                upright = ImageOps.exif_transpose(image)
+                return ImageOps.exif_transpose(image), _exif(image)
             except Exception as error:  # whatever Pillow raises
                 raise ValueError(f"its EXIF data is broken ({error}); remove it") from error
-    thumbnail, plan = resize(upright, size, weights=weights, return_plan=True)
-    _save(thumbnail, job.target, quality, exif)
-    return plan
 
 
 # What a TIFF says of the photo and Pillow can write again: title, maker, model, software, date,
@@ -138,8 +156,13 @@ def _exif(image: Image.Image) -> Image.Exif:
     return exif
 
 
-def _save(image: Image.Image, target: Path, quality: int, exif: Image.Exif) -> None:
-    kind = FORMATS[target.suffix.lower()]
+def encode(image: Image.Image, suffix: str, quality: int, exif: Image.Exif) -> bytes:
+    """The content of an image file with this ending.
+
+    Raises:
+        ValueError: the format holds no images of this mode.
+    """
+    kind = FORMATS[suffix.lower()]
     if kind == "WEBP" and image.mode not in ("L", "LA", "RGB", "RGBA"):
         # Pillow would convert it, and clip 16 bits to white
         raise ValueError(f"WebP holds no images of mode {image.mode}; write PNG or TIFF")
@@ -154,12 +177,6 @@ def _save(image: Image.Image, target: Path, quality: int, exif: Image.Exif) -> N
         options["icc_profile"] = profile
     if exif:
         options["exif"] = exif
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            image.save(file, kind, **options)
-        partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()

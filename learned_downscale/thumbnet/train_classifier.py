@@ -1,7 +1,8 @@
 """Train the bundled thumbnail classifier on the thumbnails of a finished E.
 
-L = cl L_CL + kd L_KD + fm L_FM. T is an EfficientNet-Lite on the photos; S is the same network on thumbnails, its first stride
-removed, initialised from T. The paper's S takes part in E's training; this one comes after.
+L = cl L_CL + kd L_KD + fm L_FM. T is an EfficientNet-Lite on the photos; S is the same network on
+thumbnails, its first stride removed, initialised from T. The paper's S takes part in E's training;
+this one comes after.
 """
 
 from __future__ import annotations

@@ -1,0 +1,123 @@
+"""What `verify` found, as a table, as JSON and as a page."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from learned_downscale.verification import Verification
+
+CONFUSED = 30  # classes in the confusion picture, at most
+
+
+def markdown(found: Verification) -> str:
+    """The table as people read it."""
+    heads = ["", "top-1", "top-5", "agreement", "confidence", "PSNR", "SSIM", "size", "saved",
+             "flipped"]  # fmt: skip
+    rows = [heads]
+    for name, m in found.methods.items():
+        rows.append(
+            [
+                name,
+                *("" if share is None else f"{share:.1%}" for share in (m.top1, m.top5)),
+                f"{m.agreement:.1%}",
+                f"{100 * m.confidence_change:+.1f}",
+                f"{m.psnr:.1f} dB",
+                f"{m.ssim:.3f}",
+                f"{m.bytes / 1e6:.2f} MB",
+                f"{m.saved:.1%}",
+                str(len(m.flipped)),
+            ]
+        )
+    if not found.labelled:
+        rows = [[row[0], *row[3:]] for row in rows]
+    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
+    rows.insert(1, ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])])
+    return "\n".join(
+        "| "
+        + " | ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        + " |"
+        for row in rows
+    )
+
+
+def remarks(found: Verification) -> list[str]:
+    """What must be known to read the figures."""
+    lines = []
+    if found.unsure and not found.labelled:
+        lines.append(
+            f"{found.unsure} of {found.images} originals show none of the classes of "
+            f"{found.reference}: what is said of their thumbnails means little. A teacher that "
+            "knows them can read originals and thumbnails (--teacher, --judge teacher)."
+        )
+    return lines
+
+
+def as_json(found: Verification) -> dict[str, Any]:
+    """What a program reads: shares and probabilities in [0, 1], `failed` a number."""
+    return {
+        "images": found.images,
+        "failed": len(found.failed),
+        "failures": found.failed,
+        "labelled": found.labelled,
+        "reference": found.reference,
+        "judge": found.judge,
+        "original_top1": found.original_top1,
+        "unsure": found.unsure,
+        "original_bytes": found.original_bytes,
+        "methods": {name: asdict(method) for name, method in found.methods.items()},
+    }
+
+
+def write_page(found: Verification, path: Path) -> None:
+    """One HTML page that needs nothing else: figures, a confusion picture, and the photos whose
+    pictures were kept (`verify(..., keep_images=)`), worst first."""
+    data = as_json(found)
+    for method in data["methods"].values():
+        method["flipped"] = len(method["flipped"])
+    data["remarks"] = remarks(found)
+    data["confusion"] = {name: _confusion(found, name) for name in found.methods}
+    data["photos"] = [
+        {
+            "name": photo.name,
+            "truth": photo.truth,
+            "original": asdict(photo.original),
+            "thumbnails": {name: asdict(seen) for name, seen in photo.thumbnails.items()},
+            "images": {name: _uri(content) for name, content in photo.images.items()},
+        }
+        for photo in found.photos
+        if photo.images
+    ]
+    page = files("learned_downscale").joinpath("report.html").read_text(encoding="utf-8")
+    # a file may be called </script>
+    text = json.dumps(data).replace("<", "\\u003c")
+    path.write_text(page.replace(">DATA<", f">{text}<", 1), encoding="utf-8")
+
+
+def _uri(content: bytes) -> str:
+    kinds = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"RI": "webp"}
+    return f"data:image/{kinds[content[:2]]};base64,{base64.b64encode(content).decode()}"
+
+
+def _confusion(found: Verification, method: str) -> dict[str, Any]:
+    """How often each class was read as each other, of the classes with the most mistakes."""
+    pairs = Counter((p.truth, p.thumbnails[method].predicted) for p in found.photos)
+    mistakes: Counter[str] = Counter()
+    for (truth, read), count in pairs.items():
+        for name in (truth, read):
+            mistakes[name] += count * (truth != read)
+    kept = {name for name, _ in mistakes.most_common(CONFUSED)}
+    classes = [name for name in dict.fromkeys(found.classes) if name in kept]
+    return {
+        "classes": classes,
+        "counts": [[pairs[truth, read] for read in classes] for truth in classes],
+        "left_out": len(mistakes) - len(classes),
+    }

@@ -1,0 +1,623 @@
+"""verify(): is what matters still in the thumbnails?"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from learned_downscale import pretrained
+from learned_downscale.classifier import ThumbnailClassifier, decode, prepare, rgb
+from learned_downscale.convert import FORMATS, encode, open_upright
+from learned_downscale.labels import outputs_by_name, plain
+from learned_downscale.resize import resize, target_size
+from learned_downscale.similarity import psnr, ssim
+
+if TYPE_CHECKING:
+    from learned_downscale.engine.bicubic import Array
+
+# Photos in work at a time: enough for the classifier's batches, few enough for the memory.
+AT_ONCE = 32
+# Longest side of the previews of originals in a report, px.
+PREVIEW = 160
+
+GIVEN = "given"  # the method's name where the thumbnails are the user's
+CLASSICAL = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+METHODS = ("learned", "area", *CLASSICAL)
+
+Judge = Literal["classifier", "teacher"]
+Labels = Literal["auto", "folders", "none"]
+
+# (an upright image, (width, height)) -> its thumbnail
+Downscale = Callable[[Image.Image, tuple[int, int]], Image.Image]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a network sees in one image: a class by its label, and how sure it is of `truth`.
+
+    predicted: the most probable class. probability: of that class.
+    truth: probability of the photo's own class: its label, or what the reference sees in the
+        original. rank: of that class, 1 for the most probable.
+    """
+
+    predicted: str
+    probability: float
+    truth: float
+    rank: int
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo: `name` is its path inside the folder, `truth` the class it counts as.
+
+    original: what the reference network reads in the original; thumbnails: what the network for
+    thumbnails reads, by method. images: the encoded preview of the original (under "original") and
+    the thumbnails as they would be saved, where they were asked for.
+    """
+
+    name: str
+    truth: str
+    original: Reading
+    thumbnails: dict[str, Reading]
+    original_bytes: int
+    images: dict[str, bytes] = field(repr=False, default_factory=dict)
+
+    def flipped(self, method: str) -> bool:
+        """Whether the thumbnail is read as another class than the original."""
+        return self.thumbnails[method].predicted != self.original.predicted
+
+    def confidence_change(self, method: str | None = None) -> float:
+        """Probability of the photo's class, thumbnail (of the first method) less original."""
+        return self.thumbnails[method or next(iter(self.thumbnails))].truth - self.original.truth
+
+
+@dataclass(frozen=True)
+class Method:
+    """How one downscaler did; shares and probabilities lie in [0, 1].
+
+    top1, top5: share of the thumbnails whose label is the network's first (one of its first five);
+        None without labels.
+    agreement: share of the thumbnails read as the reference reads the original.
+    confidence_change: mean of the probability of the photo's class, thumbnail less original.
+    psnr (dB, at most 100), ssim (at most 1): thumbnails against the area average of the original
+        at their size, means over the photos.
+    bytes: of all thumbnails, saved in the originals' formats. saved: part of the originals' bytes
+        that is saved.
+    flipped: names of the photos that are not in agreement.
+    """
+
+    top1: float | None
+    top5: float | None
+    agreement: float
+    confidence_change: float
+    psnr: float
+    ssim: float
+    bytes: int
+    saved: float
+    flipped: list[str]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    images: how many photos were compared. failed: those that were not, with the reason.
+    labelled: whether the photos have labels. reference, judge: names of the networks that read
+        the originals and the thumbnails. classes: their labels. original_bytes: of the photos.
+    original_top1: share of the originals that the reference reads as their label; None without.
+    unsure: how many originals show none of the reference's classes (its threshold): what is said
+        of their thumbnails means little.
+    methods: by name. photos: one by one, in the order of their names.
+    """
+
+    images: int
+    failed: dict[str, str]
+    labelled: bool
+    reference: str
+    judge: str
+    classes: tuple[str, ...]
+    original_bytes: int
+    original_top1: float | None
+    unsure: int
+    methods: dict[str, Method]
+    photos: list[Photo] = field(repr=False)
+
+    def score(self, method: str) -> float:
+        """What counts: top-1 of labelled photos, else the agreement with the reference."""
+        result = self.methods[method]
+        return result.agreement if result.top1 is None else result.top1
+
+
+class Network(Protocol):
+    """What reads originals or thumbnails."""
+
+    name: str
+    labels: tuple[str, ...]
+    threshold: float  # below it, what is read counts as none of the classes
+
+    def prepare(self, image: Image.Image) -> Any:
+        """A little of an image, which is all that `probabilities` needs; called from threads."""
+
+    def probabilities(self, prepared: Sequence[Any]) -> Array:
+        """(N, classes) float32."""
+
+    def output_of(self, name: str) -> int | None:
+        """The place of a class by any of its names; None if it is unknown."""
+
+
+def verify(
+    originals: str | Path,
+    thumbnails: str | Path | None = None,
+    *,
+    size: float | tuple[int, int] = 4,
+    methods: Sequence[str] = ("learned", "bicubic"),
+    teacher: str | Path | None = None,
+    judge: Judge = "classifier",
+    labels: Labels = "auto",
+    quality: int = 95,
+    limit: int | None = None,
+    keep_images: int = 0,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Verification:
+    """Compare what networks see in photos and in their thumbnails.
+
+    Args:
+        originals: a folder of JPEG, PNG, WebP or TIFF photos, at any depth.
+        thumbnails: a folder with the thumbnails of these photos, under the same names (endings
+            may differ); without it they are made by `methods`.
+        size: of the thumbnails that are made: a factor or (width, height), as for `resize`.
+        methods: "learned"; "area" (OpenCV's); "bicubic", "bilinear", "box", "hamming", "lanczos",
+            "nearest" (Pillow's); or a weights folder or Hugging Face model id. With `thumbnails`
+            they are compared with those, which are called "given".
+        teacher: the reference that reads the originals: a Hugging Face image classifier, model id
+            or folder (extra `train`). Default: the bundled classifier, on originals made smaller
+            to a short side of 128 px.
+        judge: what reads the thumbnails: "classifier", the bundled one; or "teacher", for classes
+            that it does not know: T on thumbnails enlarged to its input size.
+        labels: "auto": the names of the folders that hold the photos, if they are classes;
+            "folders": they must be; "none": the reference's reading of the original counts.
+        quality: of thumbnails in JPEG and WebP.
+        limit: look at no more than so many photos, spread evenly over all.
+        keep_images: keep the pictures of so many photos for a report: those that lose most of the
+            confidence in their class as thumbnails of the first method.
+        report: is told of (photos done, photos in all).
+
+    Raises:
+        FileNotFoundError: a folder is not there.
+        ValueError: no photos; unknown methods, sizes or class folders; a teacher whose classes
+            are not the classifier's; or every photo failed.
+        ImportError: a teacher without the extra `train`.
+        OSError: the teacher cannot be loaded.
+
+    Source: ours.
+    """
+    folder = Path(originals)
+    given = None if thumbnails is None else Path(thumbnails)
+    target_size((2**31, 2**31), size)  # raises for sizes that no image could have
+    if not 1 <= quality <= 100:
+        raise ValueError(f"quality is {quality}; it lies from 1 to 100")
+    paths = _evenly(find_photos(folder, given), limit)
+    makers = {name: downscaler(name) for name in dict.fromkeys(methods)}
+    reference, judging = networks(teacher, judge)
+    truths = _truths(folder, paths, judging, labels)
+    stored = None if given is None else _Stored(given, folder, paths)
+    compare = _Comparison(
+        folder, stored, makers, size, quality, reference, judging, keep_images > 0
+    )
+
+    failed = {} if stored is None else dict.fromkeys(stored.alone, "its original is missing")
+    found: list[Photo] = []
+    measured: dict[str, list[_Measured]] = {}
+    original_bytes = 0
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(paths), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            results = list(pool.map(compare, paths[part]))
+            good = [(r, t) for r, t in zip(results, truths[part], strict=True) if not r.failure]
+            failed |= {r.name: r.failure for r in results if r.failure}
+            found += _read([r for r, _ in good], [t for _, t in good], reference, judging)
+            _forget(found, keep_images)
+            original_bytes += sum(r.original_bytes for r, _ in good)
+            for result, _ in good:
+                for name, thumbnail in result.thumbnails.items():
+                    measured.setdefault(name, []).append(thumbnail.measured)
+            report(len(found) + len(failed), len(paths))
+    if not found:
+        name, reason = next(iter(failed.items()))
+        raise ValueError(f"none of {len(paths)} photos could be compared; {name}: {reason}")
+    labelled = truths[0] is not None
+    return Verification(
+        images=len(found),
+        failed=dict(sorted(failed.items())),
+        labelled=labelled,
+        reference=reference.name,
+        judge=judging.name,
+        classes=judging.labels,
+        original_bytes=original_bytes,
+        original_top1=_mean(p.original.predicted == p.truth for p in found) if labelled else None,
+        unsure=sum(photo.original.probability < reference.threshold for photo in found),
+        methods={
+            name: _method(name, found, values, labelled, original_bytes)
+            for name, values in measured.items()
+        },
+        photos=found,
+    )
+
+
+def find_photos(folder: Path, exclude: Path | None = None) -> list[Path]:
+    """The image files in a folder, at any depth, sorted; none that lie in `exclude`.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no image files.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder")
+    apart = None if exclude is None else exclude.resolve()
+    if apart == folder.resolve():
+        raise ValueError(f"originals and thumbnails are both {folder}; name two folders")
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in FORMATS
+        and path.is_file()
+        and (apart is None or apart not in path.resolve().parents)
+    ]
+    if not paths:
+        raise ValueError(f"{folder} holds no photos ending in {', '.join(FORMATS)}")
+    return paths
+
+
+def _evenly(paths: list[Path], limit: int | None) -> list[Path]:
+    if limit is None or limit >= len(paths):
+        return paths
+    if limit < 1:
+        raise ValueError(f"limit is {limit}; give 1 or more")
+    return [paths[i * len(paths) // limit] for i in range(limit)]
+
+
+def downscaler(method: str) -> Downscale:
+    """What makes the thumbnails of a method.
+
+    Raises:
+        ValueError: an unknown name, or weights that cannot be used.
+    """
+    if method == "learned":
+        return lambda image, size: resize(image, size, num_threads=1)
+    if method == "area":
+        return _area
+    if method in CLASSICAL:
+        return lambda image, size: _plain_mode(image).resize(size, CLASSICAL[method])
+    try:
+        weights = pretrained.load(method)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"no method {method!r}: choose from {', '.join(METHODS)}, or name weights ({error})"
+        ) from error
+    return lambda image, size: resize(image, size, weights=weights, num_threads=1)
+
+
+def _plain_mode(image: Image.Image) -> Image.Image:
+    """Palettes and bits as what they mean: Pillow would pick the nearest pixel."""
+    if image.mode in ("1", "P", "PA"):
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image
+
+
+def _area(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """OpenCV's area average."""
+    import cv2
+
+    return Image.fromarray(cv2.resize(rgb(image), size, interpolation=cv2.INTER_AREA))
+
+
+class _Stored:
+    """A user's thumbnails, found by the originals' names. alone: names of those without one."""
+
+    def __init__(self, folder: Path, originals: Path, paths: Sequence[Path]) -> None:
+        self.by_name: dict[Path, list[Path]] = {}
+        for path in find_photos(folder):
+            self.by_name.setdefault(path.relative_to(folder).with_suffix(""), []).append(path)
+        names = {
+            path.relative_to(originals).with_suffix("") for path in find_photos(originals, folder)
+        }
+        self.alone = [
+            f"{folder.name}/{path.relative_to(folder).as_posix()}"
+            for name, some in self.by_name.items()
+            if name not in names
+            for path in some
+        ]
+
+    def of(self, name: Path) -> Path:
+        """The thumbnail of an original, by its path inside the folder."""
+        some = self.by_name.get(name.with_suffix(""), [])
+        exact = [path for path in some if path.suffix.lower() == name.suffix.lower()]
+        if len(exact or some) != 1:
+            raise ValueError(
+                "it has several thumbnails: " + ", ".join(p.name for p in some)
+                if some
+                else "its thumbnail is missing"
+            )
+        return (exact or some)[0]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    psnr: float
+    ssim: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Thumbnail:
+    measured: _Measured
+    prepared: Any
+    content: bytes  # for a report, else empty
+
+
+@dataclass
+class _Compared:
+    """What is kept of one photo when its pixels are gone."""
+
+    name: str
+    failure: str = ""
+    original_bytes: int = 0
+    prepared: Any = None
+    preview: bytes = b""
+    thumbnails: dict[str, _Thumbnail] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Photo -> thumbnails, as they come back from their files, and how alike they are."""
+
+    folder: Path
+    stored: _Stored | None
+    makers: dict[str, Downscale]
+    size: float | tuple[int, int]
+    quality: int
+    reference: Network
+    judge: Network
+    keep_images: bool
+
+    def __call__(self, path: Path) -> _Compared:
+        name = path.relative_to(self.folder)
+        try:
+            return self._compare(path, name)
+        except Exception as error:  # one bad photo must not stop the rest
+            return _Compared(name.as_posix(), f"{error or type(error).__name__}")
+
+    def _compare(self, path: Path, name: Path) -> _Compared:
+        original, exif = open_upright(path)
+        out = _Compared(name.as_posix(), original_bytes=path.stat().st_size)
+        files: dict[str, bytes] = {}
+        size = target_size(original.size, self.size)
+        if self.stored is not None:
+            files[GIVEN] = self.stored.of(name).read_bytes()
+            size = decode(files[GIVEN]).size
+            if size[0] > original.width or size[1] > original.height:
+                raise ValueError(f"its thumbnail is larger: {size} of {original.size}")
+        for method, make in self.makers.items():
+            files[method] = encode(make(original, size), path.suffix, self.quality, exif)
+        truth = np.asarray(_area(original, size))
+        for method, content in files.items():
+            thumbnail = decode(content)
+            pixels = rgb(thumbnail)
+            out.thumbnails[method] = _Thumbnail(
+                _Measured(psnr(pixels, truth), ssim(pixels, truth), len(content)),
+                self.judge.prepare(thumbnail),
+                _shown(content, pixels) if self.keep_images else b"",
+            )
+        out.prepared = self.reference.prepare(original)
+        if self.keep_images:
+            out.preview = _preview(original)
+        return out
+
+
+def _shown(content: bytes, pixels: Array) -> bytes:
+    """A thumbnail's file, or what a browser can show of it."""
+    if content.startswith((b"\xff\xd8", b"\x89PNG", b"RIFF")):
+        return content
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _preview(image: Image.Image) -> bytes:
+    scale = min(1, PREVIEW / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    file = io.BytesIO()
+    _area(image, size).save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def _read(
+    compared: list[_Compared], truths: list[int | None], reference: Network, judge: Network
+) -> list[Photo]:
+    """What the networks see in photos and their thumbnails."""
+    if not compared:
+        return []
+    originals = reference.probabilities([c.prepared for c in compared])
+    places = [int(o.argmax()) if t is None else t for o, t in zip(originals, truths, strict=True)]
+    readings: dict[str, list[Reading]] = {}
+    for method in compared[0].thumbnails:
+        seen = judge.probabilities([c.thumbnails[method].prepared for c in compared])
+        readings[method] = [_reading(p, t, judge) for p, t in zip(seen, places, strict=True)]
+    return [
+        Photo(
+            name=c.name,
+            truth=judge.labels[place],
+            original=_reading(original, place, reference),
+            thumbnails={method: some[i] for method, some in readings.items()},
+            original_bytes=c.original_bytes,
+            images={"original": c.preview}
+            | {method: t.content for method, t in c.thumbnails.items()}
+            if c.preview
+            else {},
+        )
+        for i, (c, original, place) in enumerate(zip(compared, originals, places, strict=True))
+    ]
+
+
+def _forget(photos: list[Photo], keep: int) -> None:
+    """Drop the pictures of all but the worst photos."""
+    with_images = [photo for photo in photos if photo.images]
+    for photo in sorted(with_images, key=Photo.confidence_change)[keep:]:
+        photo.images.clear()
+
+
+def _reading(probabilities: Array, truth: int, network: Network) -> Reading:
+    order = np.argsort(-probabilities, kind="stable")
+    return Reading(
+        predicted=network.labels[order[0]],
+        probability=float(probabilities[order[0]]),
+        truth=float(probabilities[truth]),
+        rank=int(np.flatnonzero(order == truth)[0]) + 1,
+    )
+
+
+def _method(
+    name: str, photos: list[Photo], values: list[_Measured], labelled: bool, original_bytes: int
+) -> Method:
+    seen = [photo.thumbnails[name] for photo in photos]
+    flipped = [photo.name for photo in photos if photo.flipped(name)]
+    size = sum(v.bytes for v in values)
+    return Method(
+        top1=_mean(s.rank == 1 for s in seen) if labelled else None,
+        top5=_mean(s.rank <= 5 for s in seen) if labelled else None,
+        agreement=1 - len(flipped) / len(photos),
+        confidence_change=_mean(p.confidence_change(name) for p in photos),
+        psnr=_mean(v.psnr for v in values),
+        ssim=_mean(v.ssim for v in values),
+        bytes=size,
+        saved=1 - size / original_bytes,
+        flipped=flipped,
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _truths(
+    folder: Path, paths: Sequence[Path], judge: Network, labels: Labels
+) -> list[int | None]:
+    """The class of each photo among the judge's, by the name of its folder; None for all of them
+    where the folders are no classes."""
+    if labels not in ("auto", "folders", "none"):
+        raise ValueError(f"labels is {labels!r}; choose one of auto, folders, none")
+    parents = {path.parent for path in paths}
+    classes = {p: None if p == folder else judge.output_of(p.name) for p in parents}
+    unknown = sorted(str(p.relative_to(folder)) for p, place in classes.items() if place is None)
+    if labels == "none" or (labels == "auto" and len(unknown) == len(parents)):
+        return [None] * len(paths)
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of {len(parents)} folders are no classes of {judge.name} "
+            f"({', '.join(unknown[:5])}); name them by its labels (such as {judge.labels[0]!r}) or "
+            "WordNet ids, or leave the labels aside (labels none)"
+        )
+    return [classes[path.parent] for path in paths]
+
+
+class Bundled:
+    """The bundled thumbnail classifier."""
+
+    def __init__(self) -> None:
+        self._classifier = ThumbnailClassifier.from_pretrained()
+        self.name = "the bundled classifier"
+        self.labels = self._classifier.labels
+        self.threshold = self._classifier.threshold
+        self.names = [
+            (label, wordnet_id)
+            for label, wordnet_id in zip(self.labels, self._classifier.wordnet_ids, strict=True)
+        ]
+
+    def prepare(self, image: Image.Image) -> Any:
+        return Image.fromarray(prepare(image)[0])
+
+    def probabilities(self, prepared: Sequence[Any]) -> Array:
+        return self._classifier.probabilities(list(prepared))
+
+    def output_of(self, name: str) -> int | None:
+        return self._classifier.output_of(name)
+
+
+class Teacher:
+    """A Hugging Face image classifier with its own preprocessing; the extra `train`.
+
+    classes: other names for all the classes that count, several names each; default: its own.
+
+    Raises:
+        ImportError: transformers is not installed.
+        OSError: there is no such model, or it cannot be downloaded.
+        ValueError: it does not know all of `classes`.
+    """
+
+    def __init__(self, name: str | Path, classes: Sequence[tuple[str, ...]] | None = None) -> None:
+        try:
+            from transformers import AutoImageProcessor, AutoModelForImageClassification
+        except ImportError as error:
+            raise ImportError(
+                f"a teacher needs transformers ({error}): pip install 'learned-downscale[train]'"
+            ) from error
+        self.name, self.threshold = str(name), 0.0
+        self._model = AutoModelForImageClassification.from_pretrained(name).eval()
+        self._processor = AutoImageProcessor.from_pretrained(name)
+        own = [str(self._model.config.id2label[i]) for i in range(self._model.config.num_labels)]
+        self._by_name = outputs_by_name(own)
+        self._outputs = list(range(len(own)))
+        self.labels = tuple(label.split(",")[0] for label in own)
+        if classes is not None:
+            found = [[n for n in names if plain(n) in self._by_name] for names in classes]
+            missing = [names[0] for names, known in zip(classes, found, strict=True) if not known]
+            if missing:
+                raise ValueError(
+                    f"the teacher {name} knows {len(found) - len(missing)} of the classifier's "
+                    f"{len(found)} classes (not {', '.join(missing[:3])}); to compare by its own "
+                    "classes let it read the thumbnails, too (judge teacher)"
+                )
+            self._outputs = [self._by_name[plain(known[0])] for known in found]
+            self.labels = tuple(names[0] for names in classes)
+
+    def prepare(self, image: Image.Image) -> Any:
+        return self._processor(images=rgb(image), return_tensors="np")["pixel_values"][0]
+
+    def probabilities(self, prepared: Sequence[Any]) -> Array:
+        import torch
+
+        with torch.inference_mode():
+            logits = self._model(torch.from_numpy(np.stack(prepared))).logits.float()
+            return logits[:, self._outputs].softmax(1).numpy()
+
+    def output_of(self, name: str) -> int | None:
+        output = self._by_name.get(plain(name))
+        return self._outputs.index(output) if output in self._outputs else None
+
+
+def networks(teacher: str | Path | None, judge: Judge) -> tuple[Network, Network]:
+    """What reads the originals, and what reads the thumbnails."""
+    if judge not in ("classifier", "teacher"):
+        raise ValueError(f"judge is {judge!r}; choose classifier or teacher")
+    if judge == "teacher":
+        if teacher is None:
+            raise ValueError("judge teacher needs a teacher: name one")
+        both = Teacher(teacher)
+        return both, both
+    bundled = Bundled()
+    return (bundled if teacher is None else Teacher(teacher, bundled.names)), bundled
