@@ -577,8 +577,11 @@ class Teacher:
                 f"a teacher needs transformers ({error}): pip install 'learned-downscale[train]'"
             ) from error
         self.name, self.threshold = str(name), 0.0
-        self._model = AutoModelForImageClassification.from_pretrained(name).eval()
-        self._processor = AutoImageProcessor.from_pretrained(name)
+        try:
+            self._model = AutoModelForImageClassification.from_pretrained(name).eval()
+            self._processor = AutoImageProcessor.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise OSError(f"the teacher {str(name)!r} cannot be loaded: {error}") from error
         own = [str(self._model.config.id2label[i]) for i in range(self._model.config.num_labels)]
         self._by_name = outputs_by_name(own)
         self._outputs = list(range(len(own)))

@@ -25,6 +25,7 @@ from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.settings import ClassifierSettings
 from learned_downscale.thumbnet.train_classifier import DOWNSCALE, FACTORS
 
+ROUNDS = 7  # of the measurement of speed
 BINS = 15  # of the expected calibration error
 
 # A set of uint8 photos (M, 3, H, W) -> their thumbnails, uint8
@@ -184,11 +185,11 @@ def _read(classifier: ThumbnailClassifier, images: Tensor, thumbnails: Thumbnail
 
 
 def thumbnails_per_second(classifier: ThumbnailClassifier, side: int = 56) -> float:
-    """Median of 7 rounds of 256 thumbnails, as the library reads them, on all cores."""
+    """Median of several rounds of 256 thumbnails, as the library reads them, on all cores."""
     images = list(np.random.default_rng(0).integers(0, 256, (256, side, side, 3), np.uint8))
     classifier.probabilities(images)
     times = []
-    for _ in range(7):
+    for _ in range(ROUNDS):
         start = time.perf_counter()
         classifier.probabilities(images)
         times.append(time.perf_counter() - start)

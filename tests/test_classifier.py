@@ -1,0 +1,350 @@
+"""The thumbnail classifier: every kind of image, sizes, what it says, how it is trained."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
+from conftest import drawn_photo
+from PIL import Image
+
+from learned_downscale import Prediction, ThumbnailClassifier, pretrained, resize
+from learned_downscale.cli import main
+from learned_downscale.thumbnail_network import ThumbnailNetwork
+from learned_downscale.thumbnet import evaluate_classifier as library
+from learned_downscale.thumbnet.data import Photos, read_photos
+from learned_downscale.thumbnet.evaluate_classifier import (
+    best_temperature,
+    calibration_error,
+    render,
+)
+from learned_downscale.thumbnet.settings import ClassifierSettings
+from learned_downscale.thumbnet.train_classifier import Thumbnails, train_classifier
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def classifier() -> ThumbnailClassifier:
+    return ThumbnailClassifier.from_pretrained()
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def close(a: Prediction, b: Prediction) -> bool:
+    return max(abs(a.probabilities[k] - p) for k, p in b.probabilities.items()) < 1e-4
+
+
+def test_kinds_of_images_agree(classifier: ThumbnailClassifier, tmp_path: Path) -> None:
+    image = drawn_photo(64, 56)
+    array = np.array(image)
+    image.save(tmp_path / "a.png")
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    want = classifier(image)
+    assert isinstance(want, Prediction)
+    assert sum(want.probabilities.values()) == pytest.approx(1, abs=1e-4)
+    assert list(want.probabilities.values()) == sorted(want.probabilities.values(), reverse=True)
+    for same in (
+        array,
+        array.astype(np.float32) / 255,
+        array.astype(np.uint16) * 257,
+        tensor,
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        tmp_path / "turned.png",
+        image.convert("RGBA"),
+    ):
+        assert close(classifier(same), want)
+    assert close(classifier(array[..., ::-1], channel_order="bgr"), want)
+    assert not close(classifier(array[..., ::-1]), want)
+    batch = classifier(torch.stack([tensor, tensor.flip(2)]))
+    assert len(batch) == 2 and close(batch[0], want) and not close(batch[1], want)
+    mixed = classifier([image, drawn_photo(80, 60, 1), array])
+    assert len(mixed) == 3 and close(mixed[0], want) and close(mixed[2], want)
+    assert not close(mixed[1], want)
+    assert classifier([]) == []
+
+
+def test_grey_and_transparent(classifier: ThumbnailClassifier) -> None:
+    grey = drawn_photo(60, 60).convert("L")
+    assert close(classifier(grey), classifier(grey.convert("RGB")))
+    cut = drawn_photo(60, 60).convert("RGBA")
+    cut.putalpha(Image.new("L", (60, 60), 0))
+    assert close(classifier(cut), classifier(Image.new("RGB", (60, 60), "white")))
+
+
+def test_large_images_are_made_smaller_by_e(classifier: ThumbnailClassifier) -> None:
+    photo = drawn_photo(800, 512)
+    assert close(classifier(photo), classifier(resize(photo, (200, 128))))
+
+
+def test_sizes_that_it_cannot_read(classifier: ThumbnailClassifier) -> None:
+    with pytest.raises(ValueError, match="32 px"):
+        classifier(drawn_photo(100, 31))
+    with pytest.raises(ValueError, match="4 times"):
+        classifier(drawn_photo(330, 80))
+    with pytest.raises(TypeError, match="NoneType"):
+        classifier([drawn_photo(56, 56), None])
+
+
+def test_none_of_these(classifier: ThumbnailClassifier) -> None:
+    sure = ThumbnailClassifier(
+        classifier.network, classifier.labels, classifier.wordnet_ids, threshold=0
+    )
+    image = drawn_photo(56, 56)
+    assert sure(image).label == next(iter(sure(image).probabilities))
+    sure.threshold = 1.1
+    assert sure(image).label is None and "none of these" in str(sure(image))
+
+
+def test_classes_have_two_names(classifier: ThumbnailClassifier) -> None:
+    assert len(classifier.labels) == 20
+    place = classifier.output_of("golden_Retriever")
+    assert place is not None and classifier.labels[place] == "golden retriever"
+    assert classifier.output_of("n02099601") == place
+    assert classifier.output_of("unicorn") is None
+
+
+def test_bundled_weights_are_light_and_need_no_transformers(tmp_path: Path) -> None:
+    folder = ROOT / "weights" / "thumbnail20"
+    assert sum(f.stat().st_size for f in folder.iterdir()) <= 12e6
+    assert pretrained.bundled("classifier") == ["thumbnail20"]
+    drawn_photo(56, 56).save(tmp_path / "a.png")
+    code = (
+        "import sys, socket, torch; sys.modules['transformers'] = None; socket.socket = None\n"
+        "from learned_downscale import ThumbnailClassifier\n"
+        "print(ThumbnailClassifier.from_pretrained()('a.png'))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "%" in out.stdout
+
+
+def test_weights_of_another_kind() -> None:
+    with pytest.raises(FileNotFoundError, match="bundled are thumbnail20"):
+        ThumbnailClassifier.from_pretrained("x4")
+    with pytest.raises(ValueError, match="does not describe a classifier"):
+        ThumbnailClassifier.from_pretrained(ROOT / "weights" / "x4")
+
+
+def test_classify_command(tmp_path: Path) -> None:
+    drawn_photo(56, 56).save(tmp_path / "a.png")
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8 no more")
+    result = run("classify", tmp_path / "a.png", "--top", 2)
+    assert result.exit_code == 0 and result.stdout.count("%") == 2
+    result = run("classify", "--json", tmp_path / "bad.jpg", tmp_path / "a.png", tmp_path / "none")
+    assert result.exit_code == 1
+    assert "bad.jpg" in result.stderr and "No such file" in result.stderr
+    (entry,) = json.loads(result.stdout)
+    assert len(entry["probabilities"]) == 20 and entry["file"].endswith("a.png")
+
+
+def test_strides_pad_as_tensorflow_does() -> None:
+    """Output i of a stride-2 layer is centred so that what is missing is padded evenly, the odd
+    pixel at the end."""
+    network = ThumbnailNetwork(1.0, 1.0, stem_stride=2, classes=3).eval()
+    assert network(torch.rand(1, 3, 33, 48)).shape == (1, 3)
+    stem = network.stem
+    for side in (8, 9):
+        x = torch.rand(1, 3, side, side)
+        before = 0 if side % 2 == 0 else 1
+        padded = F.pad(x, (before, 1, before, 1))
+        want = F.relu6(F.conv2d(padded, stem.weight, stem.bias, stride=2))
+        assert torch.allclose(stem(x), want, atol=1e-6)
+
+
+def test_a_published_checkpoint_is_folded(tmp_path: Path) -> None:
+    """load_efficientnet_lite computes what convolution, batch norm and ReLU6 do."""
+    pytest.importorskip("transformers", reason="needs the extra [train]")
+    from learned_downscale.thumbnet.networks import load_efficientnet_lite
+
+    torch.manual_seed(0)
+    names = {"expand": ("_expand_conv", "_bn0"), "filter": ("_depthwise_conv", "_bn1"),
+             "project": ("_project_conv", "_bn2"), "stem": ("_conv_stem", "_bn0"),
+             "head": ("_conv_head", "_bn1")}  # fmt: skip
+    state = {}
+    for name, weight in ThumbnailNetwork(1.0, 1.0, 2, 1000).state_dict().items():
+        *path, layer, kind = name.split(".")
+        if layer == "classify":
+            state[f"_fc.{kind}"] = torch.randn_like(weight)
+        elif kind == "weight":
+            convolution, norm = names[layer]
+            prefix = "".join(f"{p}." for p in (["_blocks", path[1]] if path else []))
+            state[f"{prefix}{convolution}.weight"] = torch.randn_like(weight)
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                state[f"{prefix}{norm}.{part}"] = torch.rand(len(weight)) + 0.5
+            state[f"{prefix}{norm}.num_batches_tracked"] = torch.tensor(1)
+    path = tmp_path / "efficientnet-lite0-x.pth"
+    torch.save(state, path)
+    network = load_efficientnet_lite(path, ("n01440764", "n03888257"))
+    x = torch.rand(2, 3, 8, 8)
+    plain = F.conv2d(F.pad(x, (0, 1, 0, 1)), state["_conv_stem.weight"], stride=2)
+    norm = [state[f"_bn0.{k}"] for k in ("running_mean", "running_var", "weight", "bias")]
+    want = F.relu6(F.batch_norm(plain, *norm, eps=1e-3))
+    assert torch.allclose(network.stem(x), want, atol=1e-4)
+    assert torch.equal(network.classify.weight, state["_fc.weight"][[0, 701]])
+    with pytest.raises(ValueError, match="lite0, lite1, lite2"):
+        load_efficientnet_lite(tmp_path / "other.pth", ("n01440764",))
+    (tmp_path / "lite1.pth").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="holds no EfficientNet"):
+        load_efficientnet_lite(tmp_path / "lite1.pth", ("n01440764",))
+
+
+CLASSES = ("n01440764", "n02099601")
+SETTINGS = ClassifierSettings(size=64, epochs=2, batch_size=4, lr=1e-3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos")
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir()
+        for i in range(6):
+            pixels = np.asarray(drawn_photo(64, 64, seed=100 * label + i)).copy()
+            pixels[..., label] = 255 - pixels[..., label] // 4
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def photos(folder: Path) -> Photos:
+    return read_photos([folder], 64)
+
+
+@pytest.fixture(scope="module")
+def teacher() -> ThumbnailNetwork:
+    torch.manual_seed(0)
+    return ThumbnailNetwork(1.0, 1.0, 2, len(CLASSES)).eval().requires_grad_(False)
+
+
+def test_batches_of_thumbnails(photos: Photos) -> None:
+    batches = Thumbnails(photos, SETTINGS)
+    first = [batches[i] for i in range(3)]
+    assert sorted(torch.cat([index for _, index in first]).tolist()) == list(range(12))
+    shapes = set()
+    for i in range(30):
+        x_s, index = batches[i]
+        again, _ = batches[i]
+        assert torch.equal(x_s, again) and x_s.min() >= 0 and x_s.max() <= 1
+        assert len(index) == len(x_s) == 4
+        shapes.add(tuple(x_s.shape[2:]))
+    assert len(shapes) > 5 and any(h != w for h, w in shapes)
+
+
+def test_thumbnails_are_what_resize_makes(photos: Photos) -> None:
+    clean = ClassifierSettings(size=64, batch_size=4, jpeg=0, jitter=0, min_crop=1)
+    batches = Thumbnails(photos, clean)
+    x_s, index = next(b for b in map(batches.__getitem__, range(99)) if b[0].shape[-1] == 16)
+    images = photos.images[index]
+    for i in range(4):
+        sides = [resize(image, 4).float() / 255 for image in (images[i], images[i].flip(2))]
+        assert any(torch.allclose(x_s[i], one, atol=1e-6) for one in sides)
+
+
+def test_resume_ends_in_the_same_state(
+    photos: Photos, teacher: ThumbnailNetwork, tmp_path: Path
+) -> None:
+    history: list[dict[str, float]] = []
+    whole = train_classifier(
+        SETTINGS, photos, teacher, tmp_path / "whole", lambda _, __, t: history.append(t)
+    )
+    assert len(history) == 6
+    for terms in history:
+        want = 0.3 * terms["CL"] + 0.7 * terms["KD"] + terms["FM"]
+        assert terms["loss"] == pytest.approx(want, rel=1e-5)
+    for stop in (2, None):
+        parts = train_classifier(SETTINGS, photos, teacher, tmp_path / "parts", stop_after=stop)
+    before, after = teacher.state_dict(), whole.state_dict()
+    assert all(torch.equal(v, parts.state_dict()[k]) for k, v in after.items())
+    assert not torch.equal(before["stem.weight"], after["stem.weight"])
+
+
+def test_calibration() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4000, 5))
+    honest = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = np.array([rng.choice(5, p=p) for p in honest])
+    assert calibration_error(honest, labels) < 0.03
+    sharp = np.exp(3 * logits) / np.exp(3 * logits).sum(1, keepdims=True)
+    assert calibration_error(sharp, labels) > 0.15
+    assert best_temperature(sharp.astype(np.float32), labels) == pytest.approx(3, rel=0.1)
+    # 10 photos of confidence 0.9 of which 6 are right, in one bin
+    probabilities = np.tile([0.9, 0.1], (10, 1))
+    assert calibration_error(probabilities, np.array([0] * 6 + [1] * 4)) == pytest.approx(0.3)
+
+
+def test_train_and_evaluate_commands(
+    folder: Path, teacher: ThumbnailNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From photos to a weights folder that classifies, with a card that says what it is."""
+    networks = pytest.importorskip("learned_downscale.thumbnet.networks")
+    monkeypatch.setattr(networks, "load_efficientnet_lite", lambda path, classes: teacher)
+    (tmp_path / "lite0.pth").write_bytes(b"")
+    (tmp_path / "labels.json").write_text(json.dumps({"n01440764": "tench"}))
+    out, other = tmp_path / "mine", tmp_path / "other"
+    for where, downscaler in ((out, "learned"), (other, "bicubic")):
+        result = run(
+            "train-classifier", "--data", folder, "--teacher", tmp_path / "lite0.pth",
+            "--run", tmp_path / downscaler, "--out", where, "--size", 64, "--epochs", 1,
+            "--downscaler", downscaler, "--labels", tmp_path / "labels.json",
+        )  # fmt: skip
+        assert result.exit_code == 0 and str(where) in result.stdout, result.output
+    assert ThumbnailClassifier.from_pretrained(out).labels == ("tench", "n02099601")
+    assert "Not measured" in (out / "README.md").read_text()
+    monkeypatch.setattr(library, "ROUNDS", 1)
+    result = run(
+        "evaluate-classifier", out, "--data", folder, "--size", 256, "--against", other, "--write"
+    )
+    assert result.exit_code == 0, result.output
+    card = (out / "README.md").read_text()
+    table = [line for line in result.stdout.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + 11 + 3 and all(line in card for line in table)
+    config = json.loads((out / "config.json").read_text())
+    assert ThumbnailClassifier.from_pretrained(out).temperature == config["temperature"] != 1
+
+
+def test_the_bundled_card_is_its_configs() -> None:
+    folder = ROOT / "weights" / "thumbnail20"
+    config = json.loads((folder / "config.json").read_text())
+    assert (folder / "README.md").read_text() == render("thumbnail20", config)
+    assert {row["trained_on"] for row in config["figures"]["rows"]} == {"learned", "bicubic"}
+
+
+def test_wrong_usage(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "lite0.pth").write_bytes(b"")
+    common = ["train-classifier", "--data", folder, "--teacher", tmp_path / "lite0.pth",
+              "--run", tmp_path / "run"]  # fmt: skip
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    for more, says in (
+        (["--out", tmp_path / "mine"], "not replaced"),
+        (["--out", tmp_path / "new"], "holds no EfficientNet"),
+        (["--out", tmp_path / "new", "--lr", 0], "lr is 0"),
+        (["--out", tmp_path / "new", "--jpeg", 2], "jpeg is 2"),
+    ):
+        result = run(*common, *more)
+        assert result.exit_code == 2 and says in result.stderr, result.stderr
+
+
+@pytest.mark.shared_data
+def test_accuracy_on_real_thumbnails(val_shard: Path, classifier: ThumbnailClassifier) -> None:
+    """The bar of 88 % top-1, on every fifth photo (the card has the figure for all)."""
+    photos = read_photos([val_shard])
+    places = [classifier.output_of(name) for name in photos.classes]
+    labels = np.array(places)[photos.labels[::5].numpy()]
+    seen = classifier.probabilities(resize(photos.images[::5], 4)).argmax(1)
+    assert (seen == labels).mean() > 0.85

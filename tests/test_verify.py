@@ -1,0 +1,410 @@
+"""verify: what is compared with what, labels, failures, the gate; and the page in a browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import drawn_photo
+from PIL import Image
+
+import learned_downscale
+from learned_downscale import resize, verification, verify
+from learned_downscale.classifier import rgb
+from learned_downscale.cli import main
+from learned_downscale.report import as_json, write_page
+from learned_downscale.similarity import psnr, ssim
+
+
+class Colours:
+    """A network that tells what colour an image is, and is as sure as it is of that colour."""
+
+    name, labels, threshold = "the colour network", ("red", "green", "blue"), 0.99
+
+    def prepare(self, image: Image.Image) -> Any:
+        return rgb(image).astype(float).mean((0, 1))
+
+    def probabilities(self, prepared: Sequence[Any]) -> Any:
+        means = np.stack(prepared) + 1
+        return (means / means.sum(1, keepdims=True)).astype(np.float32)
+
+    def output_of(self, name: str) -> int | None:
+        return self.labels.index(name) if name in self.labels else None
+
+
+@pytest.fixture
+def colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "networks", lambda *_: (Colours(), Colours()))
+
+
+def tinted(colour: int, seed: int, amount: int = 120) -> Image.Image:
+    pixels = np.asarray(drawn_photo(96, 64, seed)).astype(int) // 2
+    pixels[..., colour] += amount
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """photos/COLOUR/N.jpg, three of each; one blue photo lies among the red ones."""
+    root = tmp_path / "photos"
+    for i, colour in enumerate(Colours.labels):
+        (root / colour).mkdir(parents=True)
+        for n in range(3):
+            shown = 2 if (colour, n) == ("red", 2) else i
+            tinted(shown, 10 * i + n).save(root / colour / f"{n}.jpg", quality=95)
+    return root
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def test_labelled_photos(colours: None, photos: Path) -> None:
+    found = verify(photos, methods=("learned", "bicubic", "area", "lanczos"))
+    assert (found.images, found.failed, found.labelled) == (9, {}, True)
+    assert list(found.methods) == ["learned", "bicubic", "area", "lanczos"]
+    assert found.original_top1 == pytest.approx(8 / 9)
+    assert found.original_bytes == sum(p.stat().st_size for p in photos.rglob("*.jpg"))
+    for method in found.methods.values():
+        assert method.top1 == pytest.approx(8 / 9) and method.top5 == 1
+        assert method.agreement == 1 and method.flipped == []
+        assert abs(method.confidence_change) < 0.02
+        assert 0 < method.bytes < found.original_bytes and 0 < method.saved < 1
+        assert method.saved == pytest.approx(1 - method.bytes / found.original_bytes)
+    assert found.methods["area"].psnr > found.methods["bicubic"].psnr > 15
+    assert found.methods["area"].ssim > found.methods["bicubic"].ssim
+    assert found.score("learned") == found.methods["learned"].top1
+    wrong = next(p for p in found.photos if p.name == "red/2.jpg")
+    assert (wrong.truth, wrong.original.predicted, wrong.original.rank) == ("red", "blue", 2)
+
+
+def test_what_is_read_is_what_convert_saves(colours: None, photos: Path, tmp_path: Path) -> None:
+    run("convert", photos, tmp_path / "small", "--factor", 4)
+    found = verify(photos, tmp_path / "small", methods=("learned",))
+    assert list(found.methods) == ["given", "learned"]
+    given, learned = found.methods.values()
+    assert given == learned
+    assert given.bytes == sum(p.stat().st_size for p in (tmp_path / "small").rglob("*.jpg"))
+    kept = verify(photos, methods=("learned",), keep_images=9).photos[0]
+    with Image.open(photos / kept.name) as image:
+        want = resize(image, 4)
+    saved = (tmp_path / "small" / kept.name).read_bytes()
+    assert kept.images["learned"] == saved and want.size == (24, 16)
+
+
+def test_flips_are_found(colours: None, photos: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    for path in photos.rglob("*.jpg"):
+        out = (small / path.relative_to(photos)).with_suffix(".png")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            resize(image, 4).save(out)
+    tinted(0, 5, 255).resize((24, 16)).save(small / "green" / "1.png")
+    found = verify(photos, small, methods=("bicubic",))
+    assert found.methods["given"].flipped == ["green/1.jpg"]
+    assert found.methods["given"].agreement == pytest.approx(8 / 9)
+    assert found.methods["bicubic"].flipped == []
+    worst = min(found.photos, key=lambda p: p.confidence_change("given"))
+    assert worst.name == "green/1.jpg" and worst.flipped("given") and not worst.flipped("bicubic")
+    two = verify(photos, small, keep_images=2).photos
+    assert sum(bool(p.images) for p in two) == 2
+    assert next(p for p in two if p.name == worst.name).images.keys() == {
+        "original", "given", "learned", "bicubic",
+    }  # fmt: skip
+
+
+def test_without_labels(colours: None, photos: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i, path in enumerate(sorted(photos.rglob("*.jpg"))):
+        shutil.copy(path, flat / f"{i}.jpg")
+    found = verify(flat)
+    assert not found.labelled and found.original_top1 is None
+    learned = found.methods["learned"]
+    assert learned.top1 is learned.top5 is None and learned.agreement == 1
+    assert found.score("learned") == 1
+    assert [p.truth for p in found.photos] == [p.original.predicted for p in found.photos]
+    assert found.unsure == 9  # the threshold is high
+    assert verify(photos, labels="none").methods["learned"] == learned
+    result = run("verify", flat)
+    assert "top-1" not in result.stdout and "show none of the classes" in result.stderr
+
+
+def test_bad_photos_are_counted(colours: None, photos: Path) -> None:
+    (photos / "red" / "cut.jpg").write_bytes((photos / "red" / "0.jpg").read_bytes()[:700])
+    (photos / "red" / "empty.png").write_bytes(b"")
+    result = run("verify", photos, "--json")
+    assert result.exit_code == 1 and "failed: red/cut.jpg" in result.stderr
+    said = json.loads(result.stdout)
+    assert (said["images"], said["failed"]) == (9, 2)
+    assert sorted(said["failures"]) == ["red/cut.jpg", "red/empty.png"]
+    assert set(said["methods"]["learned"]) >= {"top1", "top5", "agreement", "psnr", "ssim", "bytes"}
+
+
+def test_thumbnails_that_do_not_fit(colours: None, photos: Path, tmp_path: Path) -> None:
+    run("convert", photos, tmp_path / "small", "--factor", 4)
+    small = tmp_path / "small"
+    (small / "red" / "0.jpg").unlink()
+    tinted(0, 1).resize((200, 200)).save(small / "red" / "1.jpg")
+    shutil.copy(small / "green" / "0.jpg", small / "extra.jpg")
+    tinted(1, 1).resize((24, 16)).save(small / "green" / "1.png")
+    tinted(1, 1).resize((24, 16)).save(small / "green" / "1.webp")
+    failed = verify(photos, small).failed
+    assert sorted(failed) == ["red/0.jpg", "red/1.jpg", "small/extra.jpg"]
+    assert "missing" in failed["red/0.jpg"] and "larger" in failed["red/1.jpg"]
+    (small / "green" / "1.jpg").unlink()
+    assert "several" in verify(photos, small).failed["green/1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "name the photos once"),
+        (["photos", "--originals", "photos"], "name the photos once"),
+        (["empty"], "holds no photos"),
+        (["nowhere"], "does not exist"),
+        (["photos", "--thumbnails", "photos"], "name two folders"),
+        (["photos", "--method", "bicubik"], "choose from learned, area, bicubic"),
+        (["photos", "--factor", "0.5"], "would enlarge"),
+        (["photos", "--factor", "4", "--size", "24x16"], "not both"),
+        (["photos", "--judge", "teacher"], "needs a teacher"),
+        (["photos", "--labels", "folders"], "no classes of"),
+        (["mixed"], "1 of 2 folders are no classes"),
+        (["photos", "--factor", "50"], "none of 9 photos could be compared"),
+        (["photos", "--report", "nowhere/a.html"], "no folder nowhere"),
+        (["photos", "--fail-below", "88"], "88"),
+    ],
+)
+def test_wrong_usage(
+    arguments: list[str], says: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the bundled classifier, whose classes no colours are."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for name in ("beagle", "unicorn"):
+        (tmp_path / "mixed" / name).mkdir(parents=True)
+        drawn_photo(64, 64).save(tmp_path / "mixed" / name / "1.png")
+    result = run("verify", *arguments)
+    assert result.exit_code == 2 and says in result.stderr.replace("\n", " "), result.output
+
+
+def test_bundled_classifier(tmp_path: Path) -> None:
+    (tmp_path / "n02088364").mkdir()
+    (tmp_path / "Golden Retriever").mkdir()
+    drawn_photo(256, 192).save(tmp_path / "n02088364" / "1.png")
+    drawn_photo(256, 192, 1).save(tmp_path / "Golden Retriever" / "1.png")
+    found = learned_downscale.verify(tmp_path)
+    assert {p.truth for p in found.photos} == {"beagle", "golden retriever"}
+    assert found.labelled and found.judge == found.reference == "the bundled classifier"
+
+
+def test_gate(colours: None, photos: Path) -> None:
+    assert run("verify", photos, "--fail-below", "0.88").exit_code == 0
+    result = run("verify", photos, "--fail-below", "0.9")
+    assert result.exit_code == 1 and "top-1 0.8889 is below 0.9" in result.stderr
+    assert run("verify", photos, "--labels", "none", "--fail-below", "1").exit_code == 0
+
+
+def test_every_format(colours: None, tmp_path: Path) -> None:
+    photo = tinted(1, 0)
+    for name in ("a.jpg", "b.png", "c.webp", "d.tif"):
+        photo.save(tmp_path / name)
+    photo.convert("L").save(tmp_path / "grey.png")
+    photo.convert("P").save(tmp_path / "palette.png")
+    photo.convert("CMYK").save(tmp_path / "print.jpg")
+    photo.convert("RGBA").save(tmp_path / "alpha.png")
+    Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257).save(
+        tmp_path / "16.png"
+    )
+    found = verify(tmp_path, methods=verification.METHODS, size=(24, 16), keep_images=9)
+    assert found.failed == {} and found.images == 9
+    assert [p.name for p in verify(tmp_path, limit=2).photos] == ["16.png", "c.webp"]
+    write_page(found, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/") == 9 * (1 + len(verification.METHODS)) + page.count(
+        "image/tiff"
+    )
+
+
+def test_similarity_is_scikit_images() -> None:
+    metrics = pytest.importorskip("skimage.metrics", reason="needs the extra [demo]")
+    a, b = (np.asarray(drawn_photo(40, 30, seed)) for seed in (0, 1))
+    b = ((2 * a.astype(int) + b) // 3).astype(np.uint8)
+    want = metrics.structural_similarity(a, b, channel_axis=2)
+    assert ssim(a, b) == pytest.approx(want, abs=1e-9) and want < 0.99
+    assert psnr(a, b) == pytest.approx(metrics.peak_signal_noise_ratio(a, b))
+    assert ssim(a, a) == 1 and psnr(a, a) == 100
+    assert ssim(a[:3, :1], b[:3, :1]) < 1
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Path:
+    """A small network of other classes, saved the way a Hugging Face model is."""
+    transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
+    config = transformers.ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8],
+        depths=[1],
+        layer_type="basic",
+        id2label=dict(enumerate(("red, rouge", "green", "blue"))),
+    )
+    path = tmp_path / "teacher"
+    transformers.ResNetForImageClassification(config).save_pretrained(path)
+    processor = {
+        "image_processor_type": "ConvNextImageProcessor",
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.2, 0.2, 0.2],
+        "size": {"shortest_edge": 64},
+        "crop_pct": 1.0,
+    }
+    (path / "preprocessor_config.json").write_text(json.dumps(processor))
+    return path
+
+
+def test_teacher(photos: Path, teacher: Path) -> None:
+    result = run("verify", photos, "--teacher", teacher)
+    assert result.exit_code == 2 and "knows 0 of the classifier's 20 classes" in result.stderr
+    found = verify(photos, teacher=teacher, judge="teacher")
+    assert found.classes == ("red", "green", "blue") and found.labelled
+    assert found.reference == found.judge == str(teacher)
+    (photos / "red").rename(photos / "Rouge")
+    assert verify(photos, teacher=teacher, judge="teacher").photos[0].truth == "red"
+    result = run("verify", photos, "--teacher", photos / "nowhere", "--judge", "teacher")
+    assert result.exit_code == 2 and "nowhere" in result.stderr
+
+
+def test_a_teacher_of_the_same_classes(photos: Path, teacher: Path, tmp_path: Path) -> None:
+    """It reads the originals, restricted to the classifier's classes, in their order."""
+    config = json.loads((teacher / "config.json").read_text())
+    labels = ("unicorn", *reversed(learned_downscale.ThumbnailClassifier.from_pretrained().labels))
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ResNetConfig(**(config | {"id2label": dict(enumerate(labels))}))
+    transformers.ResNetForImageClassification(config).save_pretrained(teacher)
+    (tmp_path / "some").mkdir()
+    drawn_photo(256, 256).save(tmp_path / "some" / "1.png")
+    found = verify(tmp_path / "some", teacher=teacher)
+    assert found.reference == str(teacher) and found.judge == "the bundled classifier"
+    assert found.classes == tuple(reversed(labels[1:]))
+    (seen,) = found.photos
+    reference, _ = verification.networks(teacher, "classifier")
+    with Image.open(tmp_path / "some" / "1.png") as image:
+        (probabilities,) = reference.probabilities([reference.prepare(image)])
+    assert probabilities.shape == (20,) and probabilities.sum() == pytest.approx(1, abs=1e-4)
+    assert seen.original.predicted == found.classes[int(probabilities.argmax())]
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update",
+         "--disable-sync"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra [test]")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(colours: None, photos: Path, tmp_path: Path, browser: Any) -> Iterator[Any]:
+    """The report of the coloured photos, one of which is flipped and one broken, in a browser."""
+    run("convert", photos, tmp_path / "small", "--factor", 4)
+    tinted(0, 5, 255).resize((24, 16)).save(tmp_path / "small" / "green" / "1.jpg")
+    evil = "<img src=x onerror=alert(1)>.jpg"
+    (photos / "blue" / evil).write_bytes(b"</script><script>alert(1)</script>")
+    report = tmp_path / "report.html"
+    run("verify", photos, "--thumbnails", tmp_path / "small", "--report", report)
+    said: list[str] = []
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, offline=True)
+    tab = context.new_page()
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("dialog", lambda dialog: said.append("a dialog"))
+    tab.on(
+        "request", lambda r: None if r.url.startswith(("file:", "data:")) else said.append(r.url)
+    )
+    tab.goto(report.as_uri())
+    yield tab
+    assert said == []
+    context.close()
+
+
+def names(page: Any) -> list[str]:
+    return page.locator("#photos tbody .name").all_text_contents()
+
+
+def test_page_shows_the_worst_first_and_sorts(page: Any) -> None:
+    assert page.title() == "Thumbnails verified"
+    assert "given: 77.8" in page.locator("#lead").text_content()
+    assert page.locator("#summary tbody tr").count() == 3
+    assert len(names(page)) == 9 and names(page)[0] == "green/1.jpg"
+    row = page.locator("#photos tbody tr").first
+    assert row.locator("img").count() == 4 and row.locator(".wrong").count() == 1
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    page.get_by_role("button", name="photo").click()
+    assert names(page) == sorted(names(page))
+    assert page.locator("th[aria-sort=ascending]").text_content().strip() == "photo"
+    page.get_by_role("button", name="photo").click()
+    assert names(page) == sorted(names(page), reverse=True)
+    page.get_by_label("Sort").select_option("given")
+    assert names(page)[0] == "green/1.jpg"
+
+
+def test_page_filters(page: Any) -> None:
+    page.get_by_label("Show").select_option("flipped-given")
+    assert names(page) == ["green/1.jpg"] and "1 of 9" in page.locator("#count").text_content()
+    page.get_by_label("Show").select_option("better-learned")
+    assert names(page) == ["green/1.jpg"]
+    page.get_by_label("Show").select_option("worse-learned")
+    assert names(page) == []
+    page.get_by_label("Show").select_option("all")
+    page.locator("#class").select_option("blue")
+    assert sorted(names(page)) == ["blue/0.jpg", "blue/1.jpg", "blue/2.jpg"]
+    page.get_by_label("Name contains").fill("2.J")
+    assert names(page) == ["blue/2.jpg"]
+
+
+def test_page_draws_the_confusions(page: Any) -> None:
+    cells = page.locator("#confusion rect.cell title")
+    assert "green read as red: 1" in cells.all_text_contents()
+    page.locator("#confusion-of").select_option("learned")
+    assert "green read as red: 1" not in cells.all_text_contents()
+    assert "red read as blue: 1" in cells.all_text_contents()
+
+
+def test_page_names_failures_harmlessly(page: Any) -> None:
+    assert "onerror" in page.locator("#failed li").text_content()
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_page_on_a_phone_and_in_the_dark(page: Any) -> None:
+    def background() -> str:
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    page.emulate_media(color_scheme="light")
+    light = background()
+    page.emulate_media(color_scheme="dark")
+    assert background() != light
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 14
+    first = page.locator("#photos tbody tr").first.bounding_box()
+    assert first["width"] <= 360 and page.locator("#photos img").first.is_visible()
+
+
+def test_json_is_the_dataclass(colours: None, photos: Path) -> None:
+    found = verify(photos)
+    said = as_json(found)
+    assert said["methods"]["learned"]["top1"] == found.methods["learned"].top1
+    assert json.loads(json.dumps(said)) == said
