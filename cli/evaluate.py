@@ -50,11 +50,14 @@ def evaluate(
     """
     photos, T = read_inputs(data, teacher, size)
 
+    import torch
+
     from learned_downscale import pretrained
     from learned_downscale.thumbnet.card import add_figures
     from learned_downscale.thumbnet.evaluate import evaluate as measure
     from learned_downscale.thumbnet.evaluate import markdown
 
+    T.to("cuda" if torch.cuda.is_available() else "cpu")
     try:
         rows = measure(photos, T, runs)
         for folder in cards:

@@ -29,11 +29,13 @@ def read_photos(data: tuple[Path, ...], size: int) -> Any:
         raise click.UsageError(str(error)) from error
 
 
-def read_inputs(data: tuple[Path, ...], teacher: str, size: int) -> tuple[Any, Any]:
-    """The photos and T, on a GPU if there is one; wrong ones end the command with status 2."""
+def read_inputs(
+    data: tuple[Path, ...], teacher: str, size: int, layer: str = ""
+) -> tuple[Any, Any]:
+    """The photos and T; wrong ones end the command with status 2."""
     try:
-        import torch
-        import transformers  # noqa: F401 - the one import that may be missing
+        import accelerate  # noqa: F401 - these two may be missing
+        import transformers  # noqa: F401
 
         from learned_downscale.thumbnet.networks import load_teacher
     except ModuleNotFoundError as error:
@@ -41,7 +43,6 @@ def read_inputs(data: tuple[Path, ...], teacher: str, size: int) -> tuple[Any, A
         raise click.UsageError(f"{error}; {hint}") from error
     photos = read_photos(data, size)
     try:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return photos, load_teacher(teacher, photos.classes).to(device)
+        return photos, load_teacher(teacher, photos.classes, layer)
     except (OSError, ValueError) as error:
         raise click.UsageError(f"teacher {teacher!r}: {error}") from error

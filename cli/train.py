@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import typing
 from collections.abc import Callable
@@ -74,14 +75,17 @@ def train(
     """Train a downscaler E together with a thumbnail network S, taught by a classifier T.
 
     E's weights go to --out, with a model card; measure them with `evaluate`. With `--downscaler
-    bicubic` only S is trained, on bicubic thumbnails: the baseline to compare with.
+    bicubic` (or box, lanczos, area) only S is trained, on its thumbnails: the baseline to compare
+    with. `accelerate launch -m learned_downscale.cli train ...` uses several processes or GPUs.
     """
     try:
         settings = Settings(**values)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if out is not None and settings.downscaler == "bicubic":
-        raise click.UsageError("--downscaler bicubic trains no weights to write to --out")
+    if out is not None and settings.downscaler != "learned":
+        raise click.UsageError(
+            f"--downscaler {settings.downscaler} trains no weights to write to --out"
+        )
     from learned_downscale import Downscaler, pretrained
 
     if out is not None:
@@ -89,7 +93,7 @@ def train(
             pretrained.check_free(out)
         except FileExistsError as error:
             raise click.UsageError(str(error)) from error
-    photos, T = read_inputs(data, teacher, settings.size)
+    photos, T = read_inputs(data, teacher, settings.size, settings.layer)
     click.echo(f"{len(photos)} photos of {len(photos.classes)} classes", err=True)
 
     from learned_downscale.thumbnet import card
@@ -100,6 +104,8 @@ def train(
             E, _ = run_training(settings, photos, T, run, progress)
         except (OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
+    if os.environ.get("RANK", "0") != "0":
+        return  # one of several processes; the first one writes
     if out is None or not isinstance(E, Downscaler):
         click.echo(f"E and S are in {run}")
         return

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
 from conftest import drawn_photo
 from PIL import Image
+from safetensors.torch import load_file
 
 from learned_downscale import Downscaler, resize
 from learned_downscale.cli import main
 from learned_downscale.labels import match_classes
-from learned_downscale.thumbnet import losses
+from learned_downscale.thumbnet import baselines, losses
 from learned_downscale.thumbnet.data import Augmented, Photos, read_photos
+from learned_downscale.thumbnet.log import read_log
 from learned_downscale.thumbnet.settings import Settings
 
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
@@ -172,21 +178,156 @@ def test_training_lowers_the_loss(photos: Photos, teacher: Path, tmp_path: Path)
     assert statistics and all(torch.equal(S.state_dict()[k], before[k]) for k in statistics)
 
 
-def test_resume_ends_in_the_same_state(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage1", ["none", "fm", "autoencoder"])
+def test_resume_ends_in_the_same_state(
+    stage1: str, photos: Photos, teacher: Path, tmp_path: Path
+) -> None:
     T = load_teacher(teacher, CLASSES)
-    whole = train(SETTINGS, photos, T, tmp_path / "whole")
+    settings = replace(SETTINGS, epochs=3, stage1=stage1, stage1_epochs=2)
+    total = 12 if stage1 == "none" else 20
+    whole = train(settings, photos, T, tmp_path / "whole")
     seen: list[int] = []
-    for stop in (3, 9, None):  # within an epoch, within another, to the end
+    for stop in (3, 8, 9, None):  # within an epoch, between the stages, within another, to the end
         parts = train(
-            SETTINGS, photos, T, tmp_path / "parts", lambda done, *_: seen.append(done), stop
+            settings, photos, T, tmp_path / "parts", lambda done, *_: seen.append(done), stop
         )
-    assert seen == list(range(1, 33))
+    assert seen == list(range(1, total + 1))
+    assert read_log(tmp_path / "whole") == read_log(tmp_path / "parts")
+    assert (tmp_path / "parts" / "curves.png").read_bytes().startswith(b"\x89PNG")
     for a, b in zip(whole, parts, strict=True):
         assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
     with pytest.raises(ValueError, match="another seed"):
-        train(Settings(**{**vars(SETTINGS), "seed": 1}), photos, T, tmp_path / "whole")
+        train(replace(settings, seed=1), photos, T, tmp_path / "whole")
     with pytest.raises(ValueError, match="another photos"):
-        train(SETTINGS, photos.sample(4), T, tmp_path / "whole")
+        train(settings, photos.sample(4), T, tmp_path / "whole")
+
+
+def test_stage_1_rebuilds_what_t_sees(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    """FM without labels: E, S and D learn; S's head does not. Then all is trained together."""
+    T = load_teacher(teacher, CLASSES)
+    history: list[dict[str, float]] = []
+    settings = replace(SETTINGS, epochs=1, stage1="fm", stage1_epochs=6, fm=0.5)
+    E, S = train(
+        settings, photos, T, tmp_path, lambda _, __, terms: history.append(terms), stop_after=24
+    )
+    assert all(terms.keys() == {"loss", "MM", "FM"} for terms in history)
+    first, last = (np.mean([t["FM"] for t in part]) for part in (history[:4], history[-4:]))
+    assert last < 0.7 * first
+    assert E.out.weight.abs().max() > 0
+    before, after = T.state_dict(), S.state_dict()
+    head = [k for k in before if "classifier" in k]
+    assert head and all(torch.equal(before[k], after[k]) for k in head)
+    assert any(not torch.equal(v, after[k]) for k, v in before.items())
+    train(settings, photos, T, tmp_path, lambda _, __, terms: history.append(terms))
+    for terms in history[24:]:
+        want = 2 * terms["MM"] + 0.3 * terms["CL"] + 0.7 * terms["KD"] + 0.5 * terms["FM"]
+        assert terms["loss"] == pytest.approx(want, rel=1e-5)
+    assert len(history) == 28
+
+
+def test_autoencoder_stays_as_it_is_in_stage_2(
+    photos: Photos, teacher: Path, tmp_path: Path
+) -> None:
+    T = load_teacher(teacher, CLASSES)
+    settings = replace(SETTINGS, epochs=1, stage1="autoencoder", stage1_epochs=5)
+    E, _ = train(settings, photos, T, tmp_path, stop_after=20)
+    frozen = {k: v.clone() for k, v in E.state_dict().items()}
+    E, _ = train(settings, photos, T, tmp_path)
+    assert all(torch.equal(v, frozen[k]) for k, v in E.state_dict().items())
+    assert frozen["out.weight"].abs().max() > 0
+    errors = [float(row["AE"]) for row in read_log(tmp_path)[:20]]
+    assert np.mean(errors[-4:]) < np.mean(errors[:4])
+
+
+def test_accumulated_batches_are_the_same(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    T = load_teacher(teacher, CLASSES)
+    settings = replace(SETTINGS, epochs=1, student_lr=1e-3)
+    (_, whole), (_, parts) = (
+        train(replace(settings, accumulate=n), photos, T, tmp_path / str(n)) for n in (1, 3)
+    )
+    for name, value in whole.state_dict().items():
+        assert torch.allclose(value, parts.state_dict()[name], atol=2e-4), name
+    with pytest.raises(ValueError, match="7 parts"):
+        train(replace(settings, accumulate=7), photos, T, tmp_path / "7")
+
+
+def test_accelerate_launch(folder: Path, teacher: Path, tmp_path: Path) -> None:
+    """Two processes share each batch and end where one does, but for the order of sums."""
+    arguments = ["train", "--data", folder, "--teacher", teacher, "--size", 32, "--factor", 2,
+                 "--epochs", 1, "--batch-size", 6, "--precision", "float32", "--stage1", "fm",
+                 "--stage1-epochs", 1, "--run"]  # fmt: skip
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+              "-m", "learned_downscale.cli"]  # fmt: skip
+    two, one = tmp_path / "two", tmp_path / "one"
+    said = subprocess.run(
+        [*launch, *map(str, (*arguments, two))], capture_output=True, text=True, timeout=300
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count(str(two)) == 1
+    run(*arguments, one)
+    for name in ("downscaler.safetensors", "student.safetensors"):
+        a, b = load_file(one / name), load_file(two / name)
+        assert all(torch.allclose(v, b[k], atol=2e-3) for k, v in a.items())
+    for mine, theirs in zip(read_log(one), read_log(two), strict=True):
+        assert float(mine["loss"]) == pytest.approx(float(theirs["loss"]), rel=2e-2)
+
+
+def test_students(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    """Without its first stride S has larger maps; S may be another network."""
+    T = load_teacher(teacher, CLASSES)
+    x = torch.rand(1, 3, 32, 32)
+    logits, maps = T.read(x)
+    assert torch.equal(logits, T(x)) and maps.shape[0] == 1 and maps.ndim == 4
+    wide = T.student(first_stride=False).read(x)[1]
+    assert wide.shape[-1] == 2 * maps.shape[-1] and T.read(x)[1].shape == maps.shape
+    settings = replace(SETTINGS, epochs=1, student="test_thumbnet:small_network", fm=1.0)
+    _, S = train(settings, photos, T, tmp_path)
+    assert S.read(x)[1].shape[1] == 5
+    _, _, again = load_run(tmp_path, T, CLASSES)
+    assert torch.equal(S(x), again(x))
+    with pytest.raises(OSError, match="no network"):
+        load_teacher("test_thumbnet:nothing", CLASSES)
+    with pytest.raises(ValueError, match="no layer"):
+        load_teacher(teacher, CLASSES, "nothing")
+
+
+def small_network() -> torch.nn.Module:
+    """As a user's own: logits of normalised photos, and names for them."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 5, 3, stride=2),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(5, 4),
+    )
+    network.labels, network.mean = ["owl", "cat", "dog", "fish"], [0.5, 0.5, 0.5]
+    return network
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_baselines_are_their_libraries(factor: int) -> None:
+    """To within one level: torch rounds halves up, OpenCV to even, Pillow in fixed point."""
+    photo = drawn_photo(160, 120)
+    size = 160 // factor, 120 // factor
+    x = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
+    cv2_area = cv2.resize(np.array(photo), size, interpolation=cv2.INTER_AREA)
+    wanted = {
+        "bicubic": photo.resize(size, Image.Resampling.BICUBIC),
+        "box": photo.resize(size, Image.Resampling.BOX),
+        "lanczos": photo.resize(size, Image.Resampling.LANCZOS),
+        "area": cv2_area,
+    }
+    assert baselines.names() == sorted(wanted)
+    made = {}
+    for name, want in wanted.items():
+        made[name] = baselines.make(name, factor)(x)[0].permute(1, 2, 0).numpy() * 255
+        difference = np.abs(made[name] - np.asarray(want, dtype=float))
+        assert difference.max() < 1.01 and difference.mean() < 0.05, name
+    assert np.abs(made["lanczos"] - made["bicubic"]).mean() > 0.5
+    with pytest.raises(ValueError, match="area, bicubic, box, lanczos"):
+        replace(SETTINGS, downscaler="nearest")
 
 
 def test_a_run_knows_its_teacher_and_classes(photos: Photos, teacher: Path, tmp_path: Path) -> None:
@@ -196,10 +337,10 @@ def test_a_run_knows_its_teacher_and_classes(photos: Photos, teacher: Path, tmp_
         train(SETTINGS, photos, others, tmp_path)
     for unfinished in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match="no finished run"):
-            load_run(unfinished, others)
+            load_run(unfinished, others, CLASSES)
     train(SETTINGS, photos, load_teacher(teacher, CLASSES), tmp_path)
     with pytest.raises(ValueError, match="other classes"):
-        load_run(tmp_path, others)
+        load_run(tmp_path, others, CLASSES)
 
 
 def test_a_damaged_checkpoint_is_told(photos: Photos, teacher: Path, tmp_path: Path) -> None:
@@ -212,7 +353,7 @@ def test_a_damaged_checkpoint_is_told(photos: Photos, teacher: Path, tmp_path: P
 
 
 def test_divergence_is_told(photos: Photos, teacher: Path, tmp_path: Path) -> None:
-    wild = Settings(**{**vars(SETTINGS), "student_lr": 1e12})
+    wild = replace(SETTINGS, student_lr=1e12)
     with pytest.raises(ValueError, match="lower student_lr"):
         train(wild, photos, load_teacher(teacher, CLASSES), tmp_path)
 

@@ -134,41 +134,70 @@ class Batch:
     index: Tensor
 
 
+@dataclass(frozen=True)
+class Draw:
+    """What chance decided of a batch: which photos (N,), the side of the crops, their corners
+    (N, 2; top and left) and flips (N,)."""
+
+    index: Tensor
+    side: int
+    corners: Tensor
+    flips: Tensor
+
+
 class Augmented:
     """Endless shuffled batches. Batch `step` depends on (seed, step) alone, so a resumed run
-    sees exactly what an uninterrupted one would have seen.
+    sees exactly what an uninterrupted one would have seen, and so do several processes.
 
     Augmentation (ours): flips, and crops at the photo's own resolution (never resampled, so
-    the detail that E learns from is real): one crop size a batch, one place an image.
+    the detail that E learns from is real): one crop size a batch, one place an image. It runs
+    where the photos are: on a GPU they are copied there once, as uint8.
     """
 
-    def __init__(self, photos: Photos, batch_size: int, min_crop: float, grid: int, seed: int):
+    def __init__(
+        self,
+        photos: Photos,
+        batch_size: int,
+        min_crop: float,
+        grid: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ):
         """min_crop: smallest side of a crop as a part of the photo's; grid: crop sides and the
         photo's own are multiples of it."""
         side = photos.images.shape[-1]
         if side % grid:
             raise ValueError(f"photos are {side} px, not a multiple of {grid}; change the size")
-        self.photos, self.batch_size, self.seed = photos, min(batch_size, len(photos)), seed
+        self.images, self.labels = photos.images.to(device), photos.labels.to(device)
+        self.batch_size, self.seed = min(batch_size, len(photos)), seed
         self.sides = [s for s in range(grid, side + 1, grid) if s >= min_crop * side]
         self.steps_per_epoch = len(photos) // self.batch_size
 
-    def __getitem__(self, step: int) -> Batch:
+    def draw(self, step: int) -> Draw:
+        """The choices of a batch, on the CPU."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        order = torch.randperm(len(self.photos), generator=generator(self.seed, 0, epoch))
+        order = torch.randperm(len(self.images), generator=generator(self.seed, 0, epoch))
         index = order[within * self.batch_size : (within + 1) * self.batch_size]
-        draw = generator(self.seed, 1, step)
-        side = self.sides[int(torch.randint(len(self.sides), (), generator=draw))]
-        span = self.photos.images.shape[-1] - side + 1
-        corners = torch.randint(span, (len(index), 2), generator=draw).tolist()
-        flips = torch.rand(len(index), generator=draw) < 0.5
-        x = torch.stack(
-            [
-                self.photos.images[i, :, top : top + side, left : left + side]
-                for i, (top, left) in zip(index.tolist(), corners, strict=True)
-            ]
-        )
-        x = torch.where(flips[:, None, None, None], x.flip(3), x)
-        return Batch(x, self.photos.labels[index], index)
+        chance = generator(self.seed, 1, step)
+        side = self.sides[int(torch.randint(len(self.sides), (), generator=chance))]
+        span = self.images.shape[-1] - side + 1
+        corners = torch.randint(span, (len(index), 2), generator=chance)
+        return Draw(index, side, corners, torch.rand(len(index), generator=chance) < 0.5)
+
+    def take(self, draw: Draw, part: slice = slice(None)) -> Batch:
+        """The photos of a draw, or of a part of it."""
+        device = self.images.device
+        index, corners, flips = (t[part].to(device) for t in (draw.index, draw.corners, draw.flips))
+        along = torch.arange(draw.side, device=device)
+        rows = corners[:, :1] + along
+        columns = corners[:, 1:] + torch.where(flips[:, None], along.flip(0), along)
+        x = self.images.permute(0, 2, 3, 1)[
+            index[:, None, None], rows[:, :, None], columns[:, None, :]
+        ]
+        return Batch(x.permute(0, 3, 1, 2), self.labels[index], index)
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.take(self.draw(step))
 
 
 def generator(*key: int) -> torch.Generator:

@@ -40,12 +40,12 @@ def evaluate(photos: Photos, teacher: Classifier, runs: Sequence[Path]) -> list[
     """
     rows = [_row("original", 1, None, predict(teacher, photos.images), photos, None)]
     for run in runs:
-        settings, E, S = load_run(run, teacher)
+        settings, E, S = load_run(run, teacher, photos.classes)
         logits = predict(S, photos.images, E)
         if isinstance(E, Downscaler):
             system, psnr = "thumbnet", mean_psnr(photos.images, E)
         else:
-            system, psnr = "bicubic-retrained", None
+            system, psnr = f"{settings.downscaler}-retrained", None
         rows.append(_row(system, settings.factor, settings.seed, logits, photos, psnr))
     return rows
 

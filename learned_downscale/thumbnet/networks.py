@@ -6,9 +6,11 @@ import copy
 import hashlib
 import pickle
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learned_downscale.labels import match_classes
@@ -16,10 +18,13 @@ from learned_downscale.thumbnail_network import ThumbnailNetwork
 
 
 class Classifier(nn.Module):
-    """A Hugging Face image classifier, with its normalisation, on a choice of its classes.
+    """A classifier with its normalisation, on a choice of its classes, and one feature map.
 
     Called with (N, 3, H, W) in [0, 1], RGB, gives logits (N, len(outputs)).
     T is one, and so is S: the same architecture, initialised from T (the paper).
+
+    layer: the name of the sub-module whose output (N, C, h, w) is the feature map that FM matches;
+        default: the last one that gives a map of more than one pixel.
     """
 
     def __init__(
@@ -28,6 +33,7 @@ class Classifier(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         outputs: Sequence[int],
+        layer: str = "",
     ) -> None:
         super().__init__()
         self.mean: Tensor
@@ -37,19 +43,81 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         self.register_buffer("outputs", torch.tensor(outputs))
+        self.layer = layer or _last_map(self)
+        if self.layer not in dict(self.model.named_modules()):
+            raise ValueError(f"the network has no layer {layer!r} whose feature map could be taken")
 
     def forward(self, x: Tensor) -> Tensor:
         x = (x - self.mean) / self.std
-        logits: Tensor = self.model(x.contiguous(memory_format=torch.channels_last)).logits
+        out = self.model(x.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = out if isinstance(out, Tensor) else out.logits
         return logits[:, self.outputs].float()
 
-    def student(self) -> Classifier:
-        """S: a copy of T to be trained.
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, len(outputs)) and the feature map (N, C, h, w)."""
+        kept: list[Tensor] = []
+        hook = self.model.get_submodule(self.layer).register_forward_hook(
+            lambda module, inputs, output: kept.append(output)
+        )
+        try:
+            return self(x), kept[0]
+        finally:
+            hook.remove()
+
+    def student(self, first_stride: bool = True) -> Classifier:
+        """S: a copy of T to be trained; without `first_stride`, its first layer keeps the
+        thumbnail's resolution, at four times the operations.
 
         Batch norm stays at T's statistics: in training mode it forgets them within the first
         hundreds of steps of small batches, and S never recovers (measured).
         """
-        return copy.deepcopy(self).eval().requires_grad_(True)
+        S = copy.deepcopy(self)
+        if not first_stride:
+            first = next(m for m in S.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1)
+            first.stride = (1, 1)
+        return S.eval().requires_grad_(True)
+
+
+def _last_map(network: Classifier) -> str:
+    """The last sub-module to give a feature map of more than one pixel."""
+    found: list[str] = []
+    hooks = [
+        module.register_forward_hook(
+            lambda module, inputs, output, name=name: (
+                found.append(name)
+                if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1
+                else None
+            )
+        )
+        for name, module in network.model.named_modules()
+        if name
+    ]
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, 128, 128))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not found:
+        raise ValueError("the network gives no feature map (N, C, h, w); name its layer")
+    return found[-1]
+
+
+class Decoder(nn.Module):
+    """D: rebuilds T's feature map of the original from S's of the thumbnail.
+
+    (N, inside, h, w) and a size (H, W) -> (N, outside, H, W). Source: the paper names it; the
+    layers are ours: two 3x3 convolutions, enlarged (bilinear) in between.
+    """
+
+    def __init__(self, inside: int, outside: int, width: int = 256) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(inside, width, 3, padding=1)
+        self.outer = nn.Conv2d(width, outside, 3, padding=1)
+
+    def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        maps = F.interpolate(F.relu(self.inner(maps)), size, mode="bilinear")
+        return self.outer(maps)
 
 
 def fingerprint(network: nn.Module) -> str:
@@ -60,21 +128,38 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_teacher(name: str | Path, classes: Sequence[str]) -> Classifier:
-    """T: an image classifier by Hugging Face model id or folder, restricted to `classes`.
+def load_teacher(name: str | Path, classes: Sequence[str], layer: str = "") -> Classifier:
+    """T (or a smaller S): an image classifier, restricted to `classes`.
+
+    Args:
+        name: a Hugging Face model id or folder; or "module:callable", which returns an
+            `nn.Module` that takes (N, 3, H, W) normalised by its attributes `mean` and `std`
+            (default: [0, 1] as it is) and gives logits, whose attribute `labels` names its classes
+            (default: the 1000 of ImageNet, in their usual order).
+        classes: class folders, as `match_classes` knows them.
+        layer: of the feature map; see `Classifier`.
 
     Raises:
         OSError: there is no such model, or it cannot be downloaded.
-        ValueError: T does not know the classes; see `match_classes`.
+        ValueError: T does not know the classes (see `match_classes`), or has no such layer.
     """
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
+    if isinstance(name, str) and ":" in name and not Path(name).exists():
+        module, _, function = name.partition(":")
+        try:
+            model = getattr(import_module(module), function)()
+        except (ImportError, AttributeError) as error:
+            raise OSError(f"no network {name!r}: {error}") from error
+        labels = getattr(model, "labels", [f"class {i}" for i in range(1000)])
+        mean, std = getattr(model, "mean", [0.0] * 3), getattr(model, "std", [1.0] * 3)
+    else:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    model = AutoModelForImageClassification.from_pretrained(name)
-    processor = AutoImageProcessor.from_pretrained(name)
-    labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
+        model = AutoModelForImageClassification.from_pretrained(name)
+        processor = AutoImageProcessor.from_pretrained(name)
+        labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
+        mean, std = processor.image_mean, processor.image_std
     outputs = match_classes(classes, labels)
-    mean, std = processor.image_mean, processor.image_std
-    return Classifier(model, mean, std, outputs).eval().requires_grad_(False)
+    return Classifier(model.eval(), mean, std, outputs, layer).requires_grad_(False)
 
 
 def load_efficientnet_lite(checkpoint: str | Path, classes: Sequence[str]) -> ThumbnailNetwork:

@@ -6,37 +6,60 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from learned_downscale.thumbnet import baselines
+
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of one run; each default is the published x4's."""
 
     factor: int = 4  # E's factor per side
-    downscaler: Literal["learned", "bicubic"] = "learned"  # "bicubic": E is the baseline filter
+    downscaler: str = "learned"  # E; or a filter in its place: bicubic, ... (see `baselines`)
     channels: int = 16  # width of E
+    student: str = "teacher"  # S: T's architecture and weights, or another network's name
+    first_stride: bool = True  # False: S's first layer has no stride (4 times the operations)
     size: int = 224  # side of the photos, px
-    epochs: int = 8
+    epochs: int = 8  # of stage 2
     batch_size: int = 32
+    accumulate: int = 1  # parts in which a batch is computed, for less memory
     seed: int = 0
+
+    # Stage 1, without labels: "fm" (the paper's) rebuilds T's feature maps from S's, by D;
+    # "autoencoder" rebuilds the photo from the thumbnail and leaves E as it is in stage 2.
+    stage1: Literal["none", "fm", "autoencoder"] = "none"
+    stage1_epochs: int = 2
+    decoder_lr: float = 1e-3  # of D
+    layer: str = ""  # of T and S, whose feature maps FM compares; default: the last
 
     # Crop sides lie in [min_crop, 1] of the photo's.
     min_crop: float = 0.85
+    kd_on: Literal["photo", "crop"] = "photo"  # what T sees; "crop" costs T's forward pass a step
     student_lr: float = 1e-4  # AdamW, cosine to 0; 3e-4 learned more slowly (measured)
     downscaler_lr: float = 4e-3  # 2e-3 gave the same accuracy (measured)
     weight_decay: float = 0.05  # S only: E is too small to need it
     warmup: float = 0.05  # part of the steps in which the learning rates rise from 0
 
-    # L = cl L_CL + kd L_KD + mm L_MM
+    # L = cl L_CL + kd L_KD + mm L_MM + fm L_FM; 0 switches a loss off
     cl: float = 0.3
     kd: float = 0.7
     mm: float = 2.0
+    fm: float = 0.0
     temperature: float = 2.0
 
-    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of T and S; E is always float32
+    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of T, S and D; E is always float32
 
     def __post_init__(self) -> None:
-        above_0 = ("channels", "size", "epochs", "batch_size", "temperature", "student_lr")
-        _check(self, (*above_0, "downscaler_lr"), ("seed", "weight_decay", "cl", "kd", "mm"))
+        counts = ("channels", "size", "epochs", "batch_size", "accumulate", "stage1_epochs")
+        rates = ("student_lr", "downscaler_lr", "decoder_lr", "temperature")
+        _check(self, (*counts, *rates), ("seed", "weight_decay", "cl", "kd", "mm", "fm"))
+        if not (self.cl or self.kd or self.fm):
+            raise ValueError("cl, kd and fm are all 0: nothing would train S")
+        if self.downscaler not in ("learned", *baselines.names()):
+            raise ValueError(
+                f"downscaler is {self.downscaler!r}; choose learned, {', '.join(baselines.names())}"
+            )
+        if self.downscaler != "learned" and self.stage1 == "autoencoder":
+            raise ValueError(f"{self.downscaler} has nothing to train as an autoencoder")
         if self.factor < 2:
             raise ValueError(f"factor is {self.factor}; it must be 2 or above")
         if self.size % (2 * self.factor):

@@ -1,4 +1,13 @@
-"""Train E and S together (the paper's supervised stage): L = cl L_CL + kd L_KD + mm L_MM."""
+"""Train E and S together, as the paper does, in two stages.
+
+1. Without labels: "fm" trains E, the first part of S and a decoder D to rebuild T's feature maps
+   of the original: L = fm L_FM + mm L_MM. ("autoencoder", a baseline, trains E and a D that
+   rebuilds the photo.)
+2. Supervised: E and S, L = mm L_MM + cl L_CL + kd L_KD + fm L_FM.
+
+`accelerate launch` runs it in several processes or on several GPUs: each computes its part of
+every batch, so the result is the same but for the order of sums.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +15,24 @@ import json
 import math
 import pickle
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from learned_downscale.downscaler import Downscaler, bicubic
-from learned_downscale.thumbnet import losses
-from learned_downscale.thumbnet.data import Augmented, Photos
-from learned_downscale.thumbnet.networks import Classifier, fingerprint
+from learned_downscale.downscaler import Downscaler
+from learned_downscale.thumbnet import baselines, losses
+from learned_downscale.thumbnet.data import Augmented, Batch, Photos
+from learned_downscale.thumbnet.log import Log
+from learned_downscale.thumbnet.networks import Classifier, Decoder, fingerprint, load_teacher
 from learned_downscale.thumbnet.settings import ClassifierSettings, Settings
 
 CHECKPOINT, SETTINGS, STUDENT = "checkpoint.pt", "settings.json", "student.safetensors"
@@ -28,25 +42,77 @@ DOWNSCALER, TEACHER_LOGITS = "downscaler.safetensors", "teacher_logits.safetenso
 Report = Callable[[int, int, dict[str, float]], None]
 
 
-class Bicubic(nn.Module):
-    """The baseline in E's place: Pillow's bicubic, nothing to train."""
+class Together(nn.Module):
+    """E, S and D, and the loss terms that they give."""
 
-    def __init__(self, factor: int) -> None:
+    def __init__(self, settings: Settings, E: nn.Module, S: Classifier, D: Decoder | None) -> None:
         super().__init__()
-        self.factor = factor
+        self.settings = settings
+        self.E, self.S, self.D = E, S, D
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] -> (N, 3, H/f, W/f)."""
-        return bicubic(x, (-(-x.shape[-2] // self.factor), -(-x.shape[-1] // self.factor)))
+    def forward(
+        self,
+        batch: Batch,
+        teacher_logits: Tensor | None,
+        teacher_maps: Tensor | None,
+        stage: int,
+    ) -> dict[str, Tensor]:
+        """The loss terms of a stage by name; T's logits or maps are None where it has no part."""
+        settings, weights = self.settings, _weights(self.settings, stage)
+        x = batch.x.float() / 255
+        x_s = self.E(x)
+        terms = {}
+        if "MM" in weights:
+            terms["MM"] = losses.moment_matching(x_s, x, settings.factor)
+        with autocast(x.device, settings.precision):
+            if "AE" in weights:
+                terms["AE"] = F.mse_loss(self._rebuilt(x_s, x), x)
+                return terms
+            logits, maps = self.S.read(x_s)
+            if "FM" in weights and teacher_maps is not None:
+                rebuilt = self._rebuilt(maps, teacher_maps)
+                terms["FM"] = losses.feature_mapping(rebuilt, teacher_maps.float())
+        if "CL" in weights:
+            terms["CL"] = losses.classification(logits, batch.labels)
+        if "KD" in weights and teacher_logits is not None:
+            terms["KD"] = losses.distillation(logits, teacher_logits, settings.temperature)
+        return terms
+
+    def _rebuilt(self, maps: Tensor, like: Tensor) -> Tensor:
+        assert self.D is not None  # made wherever a loss needs it
+        return self.D(maps, (like.shape[-2], like.shape[-1])).float()
 
 
-def make_downscaler(settings: Settings) -> Downscaler | Bicubic:
-    """E as the settings ask for it, untrained; the same seed gives the same E."""
-    if settings.downscaler == "bicubic":
-        return Bicubic(settings.factor)
+def make_downscaler(settings: Settings) -> nn.Module:
+    """E as the settings ask for it, untrained, or the filter in its place; the same seed gives
+    the same E."""
+    if settings.downscaler != "learned":
+        return baselines.make(settings.downscaler, settings.factor)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         return Downscaler(settings.factor, settings.channels)
+
+
+def make_student(settings: Settings, teacher: Classifier, classes: tuple[str, ...]) -> Classifier:
+    """S as the settings ask for it, untrained."""
+    if settings.student == "teacher":
+        return teacher.student(settings.first_stride)
+    other = load_teacher(settings.student, classes, settings.layer)
+    return other.to(teacher.mean.device).student(settings.first_stride)
+
+
+def make_decoder(settings: Settings, teacher: Classifier, S: Classifier) -> Decoder | None:
+    """D, if a loss needs it; the same seed gives the same D."""
+    if settings.stage1 == "none" and not settings.fm:
+        return None
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed + 1)
+        if settings.stage1 == "autoencoder":
+            return Decoder(3, 3, width=64)
+        x = torch.zeros(1, 3, settings.size, settings.size, device=teacher.mean.device)
+        with torch.no_grad():
+            channels = [network.read(x)[1].shape[1] for network in (S, teacher)]
+        return Decoder(*channels)
 
 
 def train(
@@ -56,8 +122,9 @@ def train(
     run: Path,
     report: Report = lambda done, total, terms: None,
     stop_after: int | None = None,
-) -> tuple[Downscaler | Bicubic, Classifier]:
-    """Train E and S; both are returned and, when all steps are done, kept in the folder `run`.
+) -> tuple[nn.Module, Classifier]:
+    """Train E and S; both are returned and, when all steps are done, kept in the folder `run`,
+    with the loss terms of every step (log.csv) and their curves (curves.png).
 
     A run that was stopped goes on from its last checkpoint (one an epoch) and ends in the state
     that it would have reached uninterrupted. `stop_after`: stop, with a checkpoint, after so
@@ -65,75 +132,163 @@ def train(
 
     Raises:
         ValueError: `run` holds a run of other settings, photos or another teacher, or a damaged
-            checkpoint; or the loss is no longer finite.
+            checkpoint; batches too small for the processes; or the loss is no longer finite.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    claim(run, settings, photos, teacher)
-    device = teacher.mean.device
-    teacher_logits = cached(
-        run / TEACHER_LOGITS,
-        teacher,
-        photos,
-        lambda: predict(teacher, photos.images, precision=settings.precision),
-    ).to(device)
-
-    E = make_downscaler(settings).to(device)
-    S = teacher.student()
+    # S's head has no part in stage 1
+    accelerator = Accelerator(
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+    )
+    device = accelerator.device
+    teacher = teacher.to(device)
     batches = Augmented(
-        photos, settings.batch_size, settings.min_crop, 2 * settings.factor, settings.seed
+        photos, settings.batch_size, settings.min_crop, 2 * settings.factor, settings.seed, device
     )
-    total = settings.epochs * batches.steps_per_epoch
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": list(S.parameters()), "lr": settings.student_lr},
-            {"params": list(E.parameters()), "lr": settings.downscaler_lr, "weight_decay": 0.0},
-        ],
-        weight_decay=settings.weight_decay,
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: learning_rate(step, total, settings.warmup)
-    )
-    state = {"E": E, "S": S, "optimiser": optimiser, "schedule": schedule}
-    done = restore(run / CHECKPOINT, state)
+    parts = accelerator.num_processes * settings.accumulate
+    if batches.batch_size < parts:
+        raise ValueError(
+            f"batches of {batches.batch_size} cannot be computed in {parts} parts; "
+            "lower accumulate or start fewer processes"
+        )
+    with accelerator.main_process_first():  # one writes what the others read
+        run.mkdir(parents=True, exist_ok=True)
+        claim(run, settings, photos, teacher)
+        teacher_logits = None
+        if settings.kd and settings.kd_on == "photo":
+            teacher_logits = cached(
+                run / TEACHER_LOGITS,
+                teacher,
+                photos,
+                lambda: predict(teacher, photos.images, precision=settings.precision),
+            ).to(device)
 
-    weights = {"MM": settings.mm, "CL": settings.cl, "KD": settings.kd}
-    for step in range(done, min(total, stop_after or total)):
-        batch = batches[step]
-        x = batch.x.to(device).float() / 255
-        x_s = E(x)
-        with autocast(device, settings.precision):
-            logits = S(x_s)
-        terms = {
-            "MM": losses.moment_matching(x_s, x, settings.factor),
-            "CL": losses.classification(logits, batch.labels.to(device)),
-            "KD": losses.distillation(
-                logits, teacher_logits[batch.index.to(device)], settings.temperature
-            ),
-        }
-        loss = torch.stack([weights[name] * terms[name] for name in weights]).sum()
-        if not loss.isfinite():
-            raise ValueError(
-                f"the loss is {loss.item()} at step {step}: training diverged; "
-                "lower student_lr or downscaler_lr"
-            )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+    E, S = make_downscaler(settings), make_student(settings, teacher, photos.classes)
+    together = Together(settings, E, S, make_decoder(settings, teacher, S)).to(device)
+    per_epoch = batches.steps_per_epoch
+    first = per_epoch * (settings.stage1_epochs if settings.stage1 != "none" else 0)
+    total = first + per_epoch * settings.epochs
+    saved = read_checkpoint(run / CHECKPOINT)
+    if saved:
+        together.load_state_dict(saved["together"])
+    done: int = saved["step"] if saved else 0
+    log = Log(run, done) if accelerator.is_main_process else None
 
-        done = step + 1
-        report(done, total, {name: t.item() for name, t in {"loss": loss, **terms}.items()})
-        if done % batches.steps_per_epoch == 0 or done in (total, stop_after):
-            checkpoint(run / CHECKPOINT, done, state)
+    for stage, begin, end in ((1, 0, first), (2, first, total)):
+        if not begin <= done < end:
+            continue
+        optimiser = _optimiser(settings, together, stage)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, partial(learning_rate, total=end - begin, warmup=settings.warmup)
+        )
+        if saved and saved["stage"] == stage:
+            optimiser.load_state_dict(saved["optimiser"])
+            schedule.load_state_dict(saved["schedule"])
+        model = accelerator.prepare_model(together)
+        weights = _weights(settings, stage)
+        for step in range(done, min(end, stop_after or total)):
+            # T sees the whole photos once, or each crop
+            online = teacher if "FM" in weights or settings.kd_on == "crop" else None
+            terms: dict[str, float] = dict.fromkeys(("loss", *weights), 0.0)
+            draw = batches.draw(step)
+            for part in _parts(accelerator, settings.accumulate):
+                last = part.start >= part.step - accelerator.num_processes
+                batch = batches.take(draw, part)
+                share = len(batch.index) / len(draw.index)
+                with nullcontext() if last else accelerator.no_sync(model):
+                    some = model(batch, *_taught(settings, batch, online, teacher_logits), stage)
+                    loss = torch.stack([weights[name] * some[name] for name in weights]).sum()
+                    # several processes: the mean of their gradients is taken
+                    accelerator.backward(loss * (share * accelerator.num_processes))
+                for name, value in {"loss": loss, **some}.items():
+                    terms[name] += share * value.item()
+            terms = _sum(accelerator, terms)
+            if not math.isfinite(terms["loss"]):
+                raise ValueError(
+                    f"the loss is {terms['loss']} at step {step}: training diverged; "
+                    "lower student_lr or downscaler_lr"
+                )
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            rate = float(schedule.get_last_lr()[0])
+            schedule.step()
 
-    if done == total:
+            done = step + 1
+            if log is not None:
+                log.add(done, stage, rate, terms)
+                report(done, total, terms)
+                if done % per_epoch == 0 or done in (total, stop_after):
+                    state = {"together": together, "optimiser": optimiser, "schedule": schedule}
+                    checkpoint(run / CHECKPOINT, done, state, stage=stage)
+        if done == stop_after:
+            break
+
+    if done == total and log is not None:
         for module, name in ((E, DOWNSCALER), (S, STUDENT)):
             # safetensors takes no channels_last
             save_file({k: v.contiguous() for k, v in module.state_dict().items()}, run / name)
+        log.draw()
+    accelerator.wait_for_everyone()
     return E, S
 
 
-def load_run(run: Path, teacher: Classifier) -> tuple[Settings, Downscaler | Bicubic, Classifier]:
+def _optimiser(settings: Settings, together: Together, stage: int) -> torch.optim.Optimizer:
+    """Of the networks that a stage trains; the others are frozen."""
+    E, S, D = together.E, together.S, together.D
+    autoencoder = settings.stage1 == "autoencoder"
+    E.requires_grad_(not (autoencoder and stage == 2))
+    S.requires_grad_(not (autoencoder and stage == 1))
+    groups: list[dict[str, Any]] = [
+        {"params": list(S.parameters()), "lr": settings.student_lr},
+        {"params": list(E.parameters()), "lr": settings.downscaler_lr, "weight_decay": 0.0},
+    ]
+    if D is not None:
+        D.requires_grad_(stage == 1 or settings.fm > 0)
+        groups.append({"params": list(D.parameters()), "lr": settings.decoder_lr})
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+
+
+def _weights(settings: Settings, stage: int) -> dict[str, float]:
+    """The losses of a stage that are not switched off, and their weights."""
+    weights = {"MM": settings.mm, "CL": settings.cl, "KD": settings.kd, "FM": settings.fm}
+    if stage == 1 and settings.stage1 == "autoencoder":
+        weights = {"MM": settings.mm, "AE": 1.0}
+    elif stage == 1:
+        weights = {"MM": settings.mm, "FM": settings.fm or 1.0}
+    return {name: weight for name, weight in weights.items() if weight}
+
+
+def _parts(accelerator: Accelerator, accumulate: int) -> list[slice]:
+    """The parts of a batch that this process computes, one after the other."""
+    processes = accelerator.num_processes
+    return [
+        slice(accelerator.process_index + i * processes, None, processes * accumulate)
+        for i in range(accumulate)
+    ]
+
+
+@torch.no_grad()
+def _taught(
+    settings: Settings, batch: Batch, online: Classifier | None, known: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """T's logits and feature maps for a batch; None for what no loss needs."""
+    logits, maps = None if known is None else known[batch.index], None
+    if online is not None:
+        with autocast(batch.x.device, settings.precision):
+            seen, maps = online.read(batch.x.float() / 255)
+        logits = seen if logits is None else logits
+    return logits, maps
+
+
+def _sum(accelerator: Accelerator, terms: dict[str, float]) -> dict[str, float]:
+    """The terms of all processes."""
+    if accelerator.num_processes == 1:
+        return terms
+    values = torch.tensor(list(terms.values()), device=accelerator.device)
+    return dict(zip(terms, accelerator.reduce(values, "sum").tolist(), strict=True))
+
+
+def load_run(
+    run: Path, teacher: Classifier, classes: tuple[str, ...]
+) -> tuple[Settings, nn.Module, Classifier]:
     """The settings, E and S of a finished run, on T's device; T gives S its architecture.
 
     Raises:
@@ -148,7 +303,8 @@ def load_run(run: Path, teacher: Classifier) -> tuple[Settings, Downscaler | Bic
             f"{run} was trained with another teacher or on other classes; name those it had"
         )
     settings = Settings(**made_of["settings"])
-    E, S = make_downscaler(settings).to(teacher.mean.device), teacher.student()
+    E = make_downscaler(settings).to(teacher.mean.device)
+    S = make_student(settings, teacher, classes)
     E.load_state_dict(load_file(run / DOWNSCALER))
     S.load_state_dict(load_file(run / STUDENT))
     return settings, E.eval(), S.eval()
@@ -230,20 +386,20 @@ def claim(
         path.write_text(json.dumps(mine, indent=2) + "\n")
 
 
-def checkpoint(path: Path, step: int, state: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save({"step": step, **{k: v.state_dict() for k, v in state.items()}}, partial)
-    partial.replace(path)  # never a half-written checkpoint
+def checkpoint(path: Path, step: int, state: dict[str, Any], stage: int = 0) -> None:
+    """Keep the state of everything that training changes."""
+    partial_file = path.with_suffix(".partial")
+    states = {name: part.state_dict() for name, part in state.items()}
+    torch.save({"step": step, "stage": stage, **states}, partial_file)
+    partial_file.replace(path)  # never a half-written checkpoint
 
 
-def restore(path: Path, state: dict[str, Any]) -> int:
-    """Steps done, 0 for a new run."""
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """What `checkpoint` kept; None for a new run."""
     if not path.is_file():
-        return 0
+        return None
     try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")
+        saved: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it to start again") from error
-    for name, part in state.items():
-        part.load_state_dict(saved[name])
-    return int(saved["step"])
+    return saved

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +33,7 @@ from learned_downscale.thumbnet.train import (
     claim,
     learning_rate,
     predict,
-    restore,
+    read_checkpoint,
 )
 
 TEACHER_FEATURES = "teacher_features.safetensors"
@@ -77,10 +79,19 @@ def train_classifier(
     total = settings.epochs * batches.steps_per_epoch
     optimiser = torch.optim.AdamW(S.parameters(), settings.lr, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: learning_rate(step, total, settings.warmup)
+        optimiser, partial(learning_rate, total=total, warmup=settings.warmup)
     )
-    state = {"S": S, "average": average, "optimiser": optimiser, "schedule": schedule}
-    done = restore(run / CHECKPOINT, state)
+    state: dict[str, Any] = {
+        "S": S,
+        "average": average,
+        "optimiser": optimiser,
+        "schedule": schedule,
+    }
+    saved = read_checkpoint(run / CHECKPOINT)
+    done: int = saved["step"] if saved else 0
+    if saved:
+        for name, part in state.items():
+            part.load_state_dict(saved[name])
 
     weights = {"CL": settings.cl, "KD": settings.kd, "FM": settings.fm}
     for step in range(done, min(total, stop_after or total)):
