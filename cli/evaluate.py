@@ -6,10 +6,12 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
 from learned_downscale.cli.inputs import data_option, read_inputs, teacher_option
+from learned_downscale.cli.terminal import tell
 
 
 @click.command()
@@ -35,6 +37,16 @@ from learned_downscale.cli.inputs import data_option, read_inputs, teacher_optio
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Weights folder whose card gets the rows of its factor. Repeatable.",
 )
+@click.option(
+    "--suite",
+    type=click.Choice(["paper"]),
+    help="The paper's table: means over seeds, costs, and what was not run.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to which --suite writes its table, such as benchmarks.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of Markdown.")
 def evaluate(
     runs: tuple[Path, ...],
@@ -42,12 +54,18 @@ def evaluate(
     teacher: str,
     size: int,
     cards: tuple[Path, ...],
+    suite: str | None,
+    out: Path | None,
     as_json: bool,
 ) -> None:
     """Print the accuracy of T on originals and of S on thumbnails, for runs of `train`.
 
     --data names photos that were not trained on.
     """
+    if suite is None and out is not None:
+        raise click.UsageError("--out is where --suite writes to; without it there is --json")
+    if suite is not None and cards:
+        raise click.UsageError("--suite writes no cards; leave --card out")
     photos, T = read_inputs(data, teacher, size)
 
     import torch
@@ -58,15 +76,18 @@ def evaluate(
     from learned_downscale.thumbnet.evaluate import markdown
 
     T.to("cuda" if torch.cuda.is_available() else "cpu")
+    command = ["learned-downscale", "evaluate", *map(str, runs)]
+    for option, values in (("--data", data), ("--teacher", [teacher]), ("--size", [size])):
+        command += [str(part) for value in values for part in (option, value)]
+    where = f"{len(photos)} photos of {len(photos.classes)} classes"
+    if suite is not None:
+        _suite(photos, T, runs, [*command, "--suite", suite], where, out, as_json)
+        return
     try:
         rows = measure(photos, T, runs)
         for folder in cards:
             factor = pretrained.load(folder).factor
             shown = [row for row in rows if row.factor in (1, factor)]
-            command = ["learned-downscale", "evaluate", *map(str, runs)]
-            for option, values in (("--data", data), ("--teacher", [teacher]), ("--size", [size])):
-                command += [str(part) for value in values for part in (option, value)]
-            where = f"{len(photos)} photos of {len(photos.classes)} classes"
             add_figures(folder, runs, shown, where, shlex.join(command))
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
@@ -74,3 +95,28 @@ def evaluate(
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     else:
         click.echo(markdown(rows))
+
+
+def _suite(
+    photos: Any,
+    teacher: Any,
+    runs: tuple[Path, ...],
+    command: list[str],
+    where: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from learned_downscale.thumbnet import suite as library
+
+    words = shlex.join(command)
+    try:
+        rows = library.suite(photos, teacher, runs, words, tell)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    if out is not None:
+        library.write(out, rows, words, f"Top-1 and top-5 on {where}.")
+        click.echo(f"The table is in {out}", err=True)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+    else:
+        click.echo(library.markdown(rows))

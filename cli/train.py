@@ -14,11 +14,11 @@ import click
 
 from learned_downscale.cli.inputs import data_option, read_inputs, teacher_option
 from learned_downscale.cli.terminal import tell
-from learned_downscale.thumbnet.settings import Settings
+from learned_downscale.thumbnet.settings import PRESETS, Settings
 
 
 def settings_options(settings: type[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An option for each field of a settings class, with its default."""
+    """An option for each field of a settings class; None where it is not given."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         hints = typing.get_type_hints(settings)
@@ -26,11 +26,16 @@ def settings_options(settings: type[Any]) -> Callable[[Callable[..., Any]], Call
             choices = typing.get_args(hints[field.name])
             kind = click.Choice(choices) if choices else hints[field.name]
             name = "--" + field.name.replace("_", "-")
-            option = click.option(name, type=kind, default=field.default, show_default=True)
-            command = option(command)
+            shown = f"[default: {field.default}]" if field.default != "" else ""
+            command = click.option(name, type=kind, help=shown, show_default=False)(command)
         return command
 
     return decorate
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """The options of `settings_options` that were given."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def about_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,6 +66,12 @@ def about_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Weights folder to write at the end, such as weights/x4. Not with --downscaler bicubic.",
 )
 @about_options
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="x4",
+    help="Settings to start from; those that are given count.",
+)
 @settings_options(Settings)
 def train(
     data: tuple[Path, ...],
@@ -70,6 +81,7 @@ def train(
     license: str,
     note: str,
     teacher_name: str | None,
+    preset: str,
     **values: Any,
 ) -> None:
     """Train a downscaler E together with a thumbnail network S, taught by a classifier T.
@@ -79,7 +91,7 @@ def train(
     with. `accelerate launch -m learned_downscale.cli train ...` uses several processes or GPUs.
     """
     try:
-        settings = Settings(**values)
+        settings = dataclasses.replace(PRESETS[preset], **given(values))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if out is not None and settings.downscaler != "learned":

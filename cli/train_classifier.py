@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from learned_downscale.cli.inputs import data_option, read_photos
-from learned_downscale.cli.train import Progress, about_options, settings_options
+from learned_downscale.cli.train import Progress, about_options, given, settings_options
 from learned_downscale.thumbnet.settings import ClassifierSettings
 
 # Below this probability a new classifier says "none of these".
@@ -63,7 +63,7 @@ def train_classifier(
     from learned_downscale import pretrained
 
     try:
-        settings = ClassifierSettings(**values)
+        settings = ClassifierSettings(**given(values))
         pretrained.check_free(out, "classifier")
         readable = {} if labels is None else dict(json.loads(labels.read_text(encoding="utf-8")))
     except (ValueError, TypeError, FileExistsError) as error:

@@ -22,14 +22,14 @@ from safetensors.torch import load_file
 from learned_downscale import Downscaler, resize
 from learned_downscale.cli import main
 from learned_downscale.labels import match_classes
-from learned_downscale.thumbnet import baselines, losses
+from learned_downscale.thumbnet import baselines, losses, suite
 from learned_downscale.thumbnet.data import Augmented, Photos, read_photos
 from learned_downscale.thumbnet.log import read_log
-from learned_downscale.thumbnet.settings import Settings
+from learned_downscale.thumbnet.settings import PRESETS, Settings
 
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
-from learned_downscale.thumbnet.networks import load_teacher  # noqa: E402
-from learned_downscale.thumbnet.train import load_run, train  # noqa: E402
+from learned_downscale.thumbnet.networks import Classifier, load_teacher  # noqa: E402
+from learned_downscale.thumbnet.train import load_run, predict, train  # noqa: E402
 
 CLASSES = ("cat", "dog", "owl")
 SETTINGS = Settings(
@@ -306,6 +306,63 @@ def small_network() -> torch.nn.Module:
     return network
 
 
+def fine_textures(per_class: int, seed: int) -> Photos:
+    """Photos of 64 px with stripes of 2.6 to 3.4 px somewhere on a smooth ground. Their direction
+    is the class: a filter that averages 4 x 4 pixels leaves nothing of it."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :64]
+    images = []
+    for label in range(4):
+        for _ in range(per_class):
+            ground = Image.fromarray(rng.integers(60, 190, (3, 3, 3), dtype=np.uint8))
+            angle = np.pi * label / 4 + rng.uniform(-0.15, 0.15)
+            along = x * np.cos(angle) + y * np.sin(angle)
+            wave = np.sin(2 * np.pi * along / rng.uniform(2.6, 3.4) + rng.uniform(0, 7))
+            left, top = rng.uniform(16, 48, 2)
+            spot = 1 / (1 + np.exp(np.hypot(x - left, y - top) - rng.uniform(14, 24)))
+            pixels = np.asarray(ground.resize((64, 64), 3), dtype=float)
+            pixels = pixels + rng.uniform(25, 45) * (wave * spot)[..., None]
+            images.append((pixels + rng.normal(0, 6, (64, 64, 1))).clip(0, 255).astype(np.uint8))
+    return Photos(
+        torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),
+        torch.arange(4).repeat_interleave(per_class),
+        ("a", "b", "c", "d"),
+        tuple(f"{i:04}" for i in range(len(images))),
+    )
+
+
+def test_e_keeps_what_a_filter_loses(tmp_path: Path) -> None:
+    """The whole of it, small: T learns to tell photos apart by detail finer than a thumbnail's
+    pixels. S on bicubic thumbnails cannot; S with E can."""
+    photos, val = fine_textures(150, seed=0), fine_textures(50, seed=1)
+    torch.manual_seed(0)
+    config = transformers.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32, 64],
+        depths=[1, 1, 1], layer_type="basic", num_labels=4)  # fmt: skip
+    network = transformers.ResNetForImageClassification(config)
+    T = Classifier(network, [0.5] * 3, [0.25] * 3, range(4)).train()
+    optimiser = torch.optim.AdamW(T.parameters(), 3e-3)
+    for _ in range(6):
+        for index in torch.randperm(len(photos)).split(32):
+            logits = T(photos.images[index].float() / 255)
+            optimiser.zero_grad()
+            losses.classification(logits, photos.labels[index]).backward()
+            optimiser.step()
+    T = T.eval().requires_grad_(False)
+
+    def top1(network: Classifier, downscaler: torch.nn.Module) -> float:
+        logits = predict(network.eval(), val.images, downscaler)
+        return (logits.argmax(1) == val.labels).float().mean().item()
+
+    reached = {"original": top1(T, torch.nn.Identity())}
+    for name in ("bicubic", "learned"):
+        settings = replace(PRESETS["minutes"], downscaler=name)
+        E, S = train(settings, photos, T, tmp_path / name)
+        reached[name] = top1(S, E)
+    assert reached["original"] > 0.95
+    assert reached["bicubic"] < 0.45  # chance is 0.25
+    assert reached["learned"] > reached["bicubic"] + 0.2
+
+
 @pytest.mark.parametrize("factor", [2, 4])
 def test_baselines_are_their_libraries(factor: int) -> None:
     """To within one level: torch rounds halves up, OpenCV to even, Pillow in fixed point."""
@@ -460,3 +517,50 @@ def test_real_photos(val_shard: Path) -> None:
     photos = read_photos([val_shard])
     assert len(photos) == 2000 and len(photos.classes) == 20
     assert photos.labels.bincount().tolist() == [100] * 20
+
+
+def test_costs_are_counted() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3, bias=False), torch.nn.ReLU())
+    x = torch.rand(1, 3, 10, 8)
+    assert suite.multiply_adds(network, x) == 5 * 8 * 6 * 3 * 9
+    assert suite.activation_bytes(network, x) == 4 * max(3 * 10 * 8 + 5 * 8 * 6, 2 * 5 * 8 * 6)
+    photo = torch.rand(1, 3, 32, 16)
+    box = suite.downscaler_cost(baselines.make("box", 4), 4, photo)
+    assert box == 3 * 4 * (4 * 32 + 4 * 8)  # along the rows, then along the columns
+    bicubic = suite.downscaler_cost(baselines.make("bicubic", 4), 4, photo)
+    layers = 4 * 8 * (3 * 16 * 16 + 16 * 16 * 9 + 16 * 3 * 9)
+    assert bicubic == 4 * box
+    assert suite.downscaler_cost(Downscaler(4), 4, photo) == bicubic + layers
+
+
+def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:
+    common = ["--data", folder, "--teacher", teacher, "--size", 32]
+    recipe = ["--factor", 2, "--epochs", 1, "--batch-size", 8]
+    more: dict[str, list[object]] = {
+        "bicubic": ["--downscaler", "bicubic"],
+        "e0": [],
+        "e1": ["--seed", 1],
+        "plain": ["--kd", 0],
+    }
+    for name, options in more.items():
+        run("train", *common, *recipe, *options, "--run", tmp_path / name)
+    runs = [tmp_path / name for name in more]
+    out = tmp_path / "benchmarks"
+    result = run("evaluate", *runs, *common, "--suite", "paper", "--out", out)
+    assert result.exit_code == 0, result.output
+    rows = {row["system"]: row for row in json.loads((out / "paper.json").read_text())}
+    assert set(rows) == {"original", *suite.WANTED, "thumbnet, no KD"}
+    assert rows["thumbnet"]["seeds"] == [0, 1] and rows["thumbnet"]["top1_std"] is not None
+    assert rows["bicubic-retrained"]["seeds"] == [0] and rows["bicubic-retrained"]["psnr"] is None
+    assert rows["lanczos-retrained"]["top1"] is None and rows["lanczos-retrained"]["command"] == ""
+    assert "--suite paper" in rows["thumbnet"]["command"]
+    assert rows["upsampled"]["flops"] == rows["original"]["flops"] > 3 * rows["direct"]["flops"]
+    assert rows["direct"]["flops"] == rows["thumbnet"]["flops"]
+    assert "| lanczos-retrained | 2 | not run |" in result.stdout
+    assert result.stdout.strip() in (out / "paper.md").read_text()
+    means = []
+    for name in ("e0", "e1"):
+        rows_of_one = json.loads(run("evaluate", tmp_path / name, *common, "--json").stdout)
+        means.append(rows_of_one[1]["top1"])
+    assert rows["thumbnet"]["top1"] == pytest.approx(np.mean(means))
+    assert run("evaluate", *runs, *common, "--out", out).exit_code == 2

@@ -67,11 +67,15 @@ def mean_psnr(images: Tensor, E: Downscaler, batch_size: int = 64) -> float:
 def _row(
     system: str, factor: int, seed: int | None, logits: Tensor, photos: Photos, psnr: float | None
 ) -> Row:
-    # fewer than five classes: top-5 is of all there are
-    best = logits.topk(min(5, logits.shape[1])).indices
-    right = best == photos.labels[:, None]
-    top1, top5 = (100 * r.float().mean().item() for r in (right[:, 0], right.any(1)))
+    top1, top5 = accuracy(logits, photos.labels)
     return Row(system, factor, seed, top1, top5, psnr, len(photos))
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Top-1 and top-5, percent; with fewer than five classes, top-5 is of all there are."""
+    right = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+    top1, top5 = (100 * r.float().mean().item() for r in (right[:, 0], right.any(1)))
+    return top1, top5
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -116,3 +116,18 @@ def _check(settings: Any, above_0: tuple[str, ...], from_0: tuple[str, ...]) -> 
         raise ValueError(f"min_crop is {settings.min_crop}; it must lie above 0, up to 1")
     if not 0 <= settings.warmup < 1:
         raise ValueError(f"warmup is {settings.warmup}; it must lie from 0 to below 1")
+
+
+# What each takes and gives; every figure is of photos that were not trained on.
+PRESETS = {
+    # 20 classes, 13,119 photos of 224 px, ResNet-50: 35 minutes on a core of an AMD EPYC;
+    # top-1 77.9 % (its card)
+    "x4": Settings(),
+    # the same: 50 minutes on a core; top-1 91.2 % (its card)
+    "x2": Settings(factor=2, epochs=4),
+    # 4 classes of 600 generated photos of 64 px, whose detail is finer than a thumbnail's pixels,
+    # and a small ResNet: seconds on a core; top-1 is far above bicubic's, which is chance (a test)
+    "minutes": Settings(
+        size=64, epochs=6, student_lr=1e-3, downscaler_lr=1e-2, precision="float32"
+    ),
+}

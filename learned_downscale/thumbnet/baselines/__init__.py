@@ -1,7 +1,8 @@
 """What E is compared with: one file per system.
 
 A file NAME.py defines `Downscale`, an `nn.Module` made with the factor, which gives thumbnails
-(N, 3, H/f, W/f) of photos (N, 3, H, W), both in [0, 1], rounded to 8 bits. With that, `train
+(N, 3, H/f, W/f) of photos (N, 3, H, W), both in [0, 1], rounded to 8 bits. Its `taps` are the photo
+pixels that a thumbnail pixel is made of along each side, in units of the factor. With that, `train
 --downscaler NAME` trains S on its thumbnails, all else equal, and `evaluate` measures it.
 """
 

@@ -9,6 +9,8 @@ from learned_downscale.downscaler import quantise
 class Downscale(nn.Module):
     """OpenCV's to within one level (it rounds halves to even)."""
 
+    taps = 1
+
     def __init__(self, factor: int) -> None:
         super().__init__()
         self.factor = factor

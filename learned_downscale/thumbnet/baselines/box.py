@@ -9,6 +9,8 @@ from learned_downscale.thumbnet.baselines._separable import separable
 class Downscale(nn.Module):
     """Pillow's; it differs from `area` by a second rounding."""
 
+    taps = 1
+
     def __init__(self, factor: int) -> None:
         super().__init__()
         self.factor = factor

@@ -9,6 +9,8 @@ from learned_downscale.thumbnet.baselines._separable import separable
 class Downscale(nn.Module):
     """Pillow's to within one level."""
 
+    taps = 6
+
     def __init__(self, factor: int) -> None:
         super().__init__()
         self.factor = factor

@@ -1,0 +1,247 @@
+"""The table of the paper: every system that was run, what it reaches and what it costs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from learned_downscale.downscaler import Downscaler
+from learned_downscale.thumbnet import baselines
+from learned_downscale.thumbnet.data import Photos
+from learned_downscale.thumbnet.evaluate import accuracy, mean_psnr
+from learned_downscale.thumbnet.networks import Classifier
+from learned_downscale.thumbnet.settings import Settings
+from learned_downscale.thumbnet.train import load_run, predict
+
+# The systems of which a row is wanted, whether or not they were run.
+WANTED = (
+    "direct",
+    "upsampled",
+    "bicubic-retrained",
+    "box-retrained",
+    "lanczos-retrained",
+    "area-retrained",
+    "autoencoder",
+    "thumbnet",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system at one factor; None where it was not run, or there is no such figure.
+
+    seeds: the seeds of its runs; the accuracies are their means. top1, top5: percent.
+    top1_std: sample standard deviation, in points. flops: multiply-adds of what classifies one
+    thumbnail, as the paper counts; params: its parameters. downscaler_flops: multiply-adds of the
+    thumbnail of one photo. activation_mb: largest input and output of a layer together, float32.
+    images_per_s: thumbnails classified, in batches of 32, on this machine. psnr: E's thumbnails
+    against Pillow's bicubic, dB.
+    """
+
+    system: str
+    factor: int
+    seeds: list[int]
+    top1: float | None = None
+    top5: float | None = None
+    top1_std: float | None = None
+    flops: int | None = None
+    params: int | None = None
+    downscaler_flops: int | None = None
+    activation_mb: float | None = None
+    images_per_s: float | None = None
+    psnr: float | None = None
+    command: str = ""
+
+
+def name(settings: Settings) -> str:
+    """What a run is called in the table: the baselines, "thumbnet", and what it leaves out or
+    does otherwise."""
+    if settings.downscaler != "learned":
+        system = f"{settings.downscaler}-retrained"
+    else:
+        system = "autoencoder" if settings.stage1 == "autoencoder" else "thumbnet"
+    marks = [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
+    if settings.stage1 == "fm" or settings.fm:
+        marks.append("FM")
+    if not settings.first_stride:
+        marks.append("no first stride")
+    if settings.student != "teacher":
+        marks.append(settings.student)
+    return ", ".join((system, *marks))
+
+
+def suite(
+    photos: Photos,
+    teacher: Classifier,
+    runs: Sequence[Path],
+    command: str,
+    report: Callable[[str], None] = lambda line: None,
+) -> list[Row]:
+    """The rows of T, of T on bicubic thumbnails, and of all finished runs, by factor and system."""
+    size = photos.images.shape[-1]
+    rows = [_row("original", 1, [], [predict(teacher, photos.images)], photos, teacher, None)]
+    found: dict[tuple[int, str], list[tuple[int, nn.Module, Classifier]]] = defaultdict(list)
+    for run in runs:
+        settings, E, S = load_run(run, teacher, photos.classes)
+        found[settings.factor, name(settings)].append((settings.seed, E, S))
+    for factor in sorted({factor for factor, _ in found}):
+        bicubic = baselines.make("bicubic", factor).to(teacher.mean.device)
+
+        def enlarged(x: Tensor, bicubic: nn.Module = bicubic) -> Tensor:
+            return F.interpolate(bicubic(x), (size, size), mode="bicubic").clamp(0, 1)
+
+        for system, before in (("direct", bicubic), ("upsampled", enlarged)):
+            report(f"{system} at {factor} per side")
+            logits = [predict(teacher, photos.images, before)]
+            rows.append(_row(system, factor, [], logits, photos, teacher, bicubic, before))
+        systems = [s for f, s in found if f == factor]
+        for system in (*WANTED[2:], *sorted(set(systems) - set(WANTED))):
+            report(f"{system} at {factor} per side")
+            some = found.get((factor, system))
+            if not some:
+                rows.append(Row(system, factor, []))
+                continue
+            logits = [predict(S, photos.images, E) for _, E, S in some]
+            seeds = [seed for seed, _, _ in some]
+            rows.append(_row(system, factor, seeds, logits, photos, some[0][2], some[0][1]))
+    return [Row(**{**asdict(row), "command": command}) if row.top1 else row for row in rows]
+
+
+def _row(
+    system: str,
+    factor: int,
+    seeds: list[int],
+    logits: list[Tensor],
+    photos: Photos,
+    network: Classifier,
+    downscaler: nn.Module | None,
+    seen: Callable[[Tensor], Tensor] | None = None,
+) -> Row:
+    """seen: what the network is given, if not the downscaler's thumbnails."""
+    reached = [accuracy(one, photos.labels) for one in logits]
+    top1 = [first for first, _ in reached]
+    x = photos.images[:1].to(network.mean.device).float() / 255
+    given = seen or downscaler or nn.Identity()
+    with torch.no_grad():
+        thumbnail = given(x)
+    return Row(
+        system=system,
+        factor=factor,
+        seeds=seeds,
+        top1=statistics.mean(top1),
+        top5=statistics.mean(five for _, five in reached),
+        top1_std=statistics.stdev(top1) if len(top1) > 1 else None,
+        flops=multiply_adds(network, thumbnail),
+        params=sum(p.numel() for p in network.parameters()),
+        downscaler_flops=None if downscaler is None else downscaler_cost(downscaler, factor, x),
+        activation_mb=activation_bytes(network, thumbnail) / 1e6,
+        images_per_s=_speed(network, thumbnail),
+        psnr=mean_psnr(photos.images, downscaler) if isinstance(downscaler, Downscaler) else None,
+    )
+
+
+@torch.no_grad()
+def multiply_adds(network: nn.Module, x: Tensor) -> int:
+    """Of convolutions and matrix products, for x (1, 3, H, W)."""
+    with FlopCounterMode(display=False) as counter:
+        network(x)
+    return int(counter.get_total_flops()) // 2
+
+
+def downscaler_cost(downscaler: nn.Module, factor: int, x: Tensor) -> int:
+    """Multiply-adds of a thumbnail of x (1, 3, H, W): rows, then columns, and E's layers."""
+    height, width = x.shape[-2:]
+    taps, layers = getattr(downscaler, "taps", None), 0
+    if isinstance(downscaler, Downscaler):
+        taps = baselines.make("bicubic", factor).taps
+        layers = multiply_adds_of_residual(downscaler, x)
+    assert isinstance(taps, int)
+    return layers + 3 * taps * factor * (width // factor) * (height + height // factor)
+
+
+@torch.no_grad()
+def multiply_adds_of_residual(E: Downscaler, x: Tensor) -> int:
+    """Of E's three layers."""
+    with FlopCounterMode(display=False) as counter:
+        E.residual((x * 255).round())
+    return int(counter.get_total_flops()) // 2
+
+
+@torch.no_grad()
+def activation_bytes(network: nn.Module, x: Tensor) -> int:
+    """The largest input and output of a layer together."""
+    largest = 0
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            tensors = [t for t in (*inputs, output) if isinstance(t, Tensor)]
+            largest = max(largest, sum(t.numel() * t.element_size() for t in tensors))
+
+    leaves = [m for m in network.modules() if not list(m.children())]
+    hooks = [m.register_forward_hook(look) for m in leaves]
+    try:
+        network(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return largest
+
+
+@torch.no_grad()
+def _speed(network: nn.Module, x: Tensor) -> float:
+    """Images per second, the median of 5 batches of 32."""
+    batch = x.expand(32, -1, -1, -1).contiguous()
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        network(batch).sum().item()  # waits for a GPU, too
+        times.append(time.perf_counter() - start)
+    return len(batch) / statistics.median(times[1:])
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table as people read it."""
+    lines = [
+        "| system | factor | seeds | top-1 % | top-5 % | S: G multiply-adds | S: M params "
+        "| downscaler: M multiply-adds | activations, MB | images/s | PSNR, dB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in rows:
+        if r.top1 is None or r.flops is None or r.params is None:
+            lines.append(f"| {r.system} | {r.factor} | not run | | | | | | | | |")
+            continue
+        spread = "" if r.top1_std is None else f" +- {r.top1_std:.1f}"
+        cells = [
+            r.system,
+            r.factor,
+            len(r.seeds) or "",
+            f"{r.top1:.1f}{spread}",
+            f"{r.top5:.1f}",
+            f"{r.flops / 1e9:.3f}",
+            f"{r.params / 1e6:.1f}",
+            "" if r.downscaler_flops is None else f"{r.downscaler_flops / 1e6:.2f}",
+            f"{r.activation_mb:.1f}",
+            f"{r.images_per_s:.0f}",
+            "" if r.psnr is None else f"{r.psnr:.1f}",
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def write(folder: Path, rows: Sequence[Row], command: str, note: str) -> None:
+    """folder/paper.json and folder/paper.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "paper.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    text = f"# The table of the paper\n\n{note}\n\n{markdown(rows)}\n\n```\n{command}\n```\n"
+    (folder / "paper.md").write_text(text, encoding="utf-8")
