@@ -20,7 +20,9 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option(
     "--size", type=click.IntRange(min=64), default=224, show_default=True, help="Of the photos, px."
 )
-@click.option("--against", type=_FOLDER, help="Weights of another training, to compare with.")
+@click.option(
+    "--against", multiple=True, type=_FOLDER, help="Other weights to compare with. Repeatable."
+)
 @click.option(
     "--write", is_flag=True, help="Put the temperature, the figures and the card into WEIGHTS."
 )
@@ -29,7 +31,7 @@ def evaluate_classifier(
     weights: Path,
     data: tuple[Path, ...],
     size: int,
-    against: Path | None,
+    against: tuple[Path, ...],
     write: bool,
     as_json: bool,
 ) -> None:
@@ -46,7 +48,8 @@ def evaluate_classifier(
         if write:
             command = ["learned-downscale", "evaluate-classifier", str(weights)]
             command += [part for path in data for part in ("--data", str(path))]
-            command += ["--size", str(size)] + (["--against", str(against)] if against else [])
+            command += ["--size", str(size)]
+            command += [part for path in against for part in ("--against", str(path))]
             where = f"{len(photos)} photos of {len(photos.classes)} classes, not trained on"
             library.add_figures(weights, rows, figures, where, shlex.join(command))
     except (OSError, ValueError) as error:

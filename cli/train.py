@@ -23,6 +23,8 @@ def settings_options(settings: type[Any]) -> Callable[[Callable[..., Any]], Call
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         hints = typing.get_type_hints(settings)
         for field in reversed(dataclasses.fields(settings)):
+            if not field.metadata.get("option", True):
+                continue
             choices = typing.get_args(hints[field.name])
             kind = click.Choice(choices) if choices else hints[field.name]
             name = "--" + field.name.replace("_", "-")

@@ -42,6 +42,11 @@ THRESHOLD = 0.5
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="JSON file {class folder: readable label}.  [default: as the folders]",
 )
+@click.option(
+    "--start-from",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Weights folder that S begins with, instead of T.",
+)
 @about_options
 @settings_options(ClassifierSettings)
 def train_classifier(
@@ -50,6 +55,7 @@ def train_classifier(
     run: Path,
     out: Path,
     labels: Path | None,
+    start_from: Path | None,
     license: str,
     note: str,
     teacher_name: str | None,
@@ -63,10 +69,16 @@ def train_classifier(
     from learned_downscale import pretrained
 
     try:
+        start, before = None, []
+        if start_from is not None:
+            start, config = pretrained.load_classifier(start_from)
+            values["start"] = config["sha256"]
+            training = config.get("training", {"settings": {}})
+            before = [training["settings"], *training.get("before", [])]
         settings = ClassifierSettings(**given(values))
         pretrained.check_free(out, "classifier")
         readable = {} if labels is None else dict(json.loads(labels.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, FileExistsError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise click.UsageError(str(error)) from error
     photos = read_photos(data, settings.size)
     click.echo(f"{len(photos)} photos of {len(photos.classes)} classes", err=True)
@@ -81,7 +93,7 @@ def train_classifier(
         raise click.UsageError(f"teacher {teacher}: {error}") from error
     with Progress() as progress:
         try:
-            S = run_training(settings, photos, T, run, progress)
+            S = run_training(settings, photos, T, run, progress, start=start)
         except (OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
     about = {
@@ -90,6 +102,7 @@ def train_classifier(
         "temperature": 1.0,
         "training": {
             "settings": dataclasses.asdict(settings),
+            "before": before,
             "data": [f"{path.parent.name}/{path.name}" for path in data],
             "photos": len(photos),
             "teacher": teacher_name or teacher.name,

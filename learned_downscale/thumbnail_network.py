@@ -33,6 +33,10 @@ class ThumbnailNetwork(nn.Module):
     With `stem_stride` 2 it is the published network, T; with 1 it is S: the same layers see a
     thumbnail at twice the resolution, at a quarter of T's operations for a quarter of T's sides.
 
+    Inside, images stand on their heads: T was trained with TensorFlow's padding, which before a
+    stride of 2 pads even sides at the right and the bottom only. Turned, that is at the left and
+    the top, which the usual padding does, and a copy of every map is saved.
+
     Called with (N, 3, H, W) in [0, 1], RGB, of any H and W, gives logits (N, classes).
     Source: the layers are EfficientNet-Lite's; removing the stride is ours.
     """
@@ -69,7 +73,7 @@ class ThumbnailNetwork(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, 1280), means over the positions of the last map."""
-        x = ((x - _MEAN) / _STD).contiguous(memory_format=torch.channels_last)
+        x = ((x - _MEAN) / _STD).flip(2, 3).contiguous(memory_format=torch.channels_last)
         return self.head(self.blocks(self.stem(x))).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,8 +90,7 @@ class ThumbnailNetwork(nn.Module):
 
 
 class _Convolution(nn.Conv2d):
-    """A convolution with ReLU6 that pads as TensorFlow's "same" does: with stride 2 and even
-    sides, at the right and the bottom only. T's weights were trained so."""
+    """A convolution with ReLU6, or linear."""
 
     def __init__(
         self,
@@ -98,19 +101,12 @@ class _Convolution(nn.Conv2d):
         groups: int = 1,
         linear: bool = False,
     ) -> None:
-        padding = kernel // 2 if stride == 1 else 0
-        super().__init__(inside, outside, kernel, stride, padding, groups=groups)
+        super().__init__(inside, outside, kernel, stride, kernel // 2, groups=groups)
         self.linear = linear
 
     def forward(self, x: Tensor) -> Tensor:
-        stride, kernel = self.stride[0], self.kernel_size[0]
-        if stride > 1:
-            height, width = (
-                max(0, (-(-side // stride) - 1) * stride + kernel - side) for side in x.shape[-2:]
-            )
-            x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
         x = super().forward(x)
-        return x if self.linear else F.relu6(x)
+        return x if self.linear else F.relu6(x, inplace=True)
 
 
 class _Block(nn.Module):

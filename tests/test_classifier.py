@@ -17,7 +17,7 @@ from PIL import Image
 
 from learned_downscale import Prediction, ThumbnailClassifier, pretrained, resize
 from learned_downscale.cli import main
-from learned_downscale.thumbnail_network import ThumbnailNetwork
+from learned_downscale.thumbnail_network import ThumbnailNetwork, _Convolution
 from learned_downscale.thumbnet import evaluate_classifier as library
 from learned_downscale.thumbnet.data import Photos, read_photos
 from learned_downscale.thumbnet.evaluate_classifier import (
@@ -153,18 +153,17 @@ def test_classify_command(tmp_path: Path) -> None:
     assert len(entry["probabilities"]) == 20 and entry["file"].endswith("a.png")
 
 
-def test_strides_pad_as_tensorflow_does() -> None:
-    """Output i of a stride-2 layer is centred so that what is missing is padded evenly, the odd
-    pixel at the end."""
-    network = ThumbnailNetwork(1.0, 1.0, stem_stride=2, classes=3).eval()
-    assert network(torch.rand(1, 3, 33, 48)).shape == (1, 3)
-    stem = network.stem
-    for side in (8, 9):
-        x = torch.rand(1, 3, side, side)
-        before = 0 if side % 2 == 0 else 1
-        padded = F.pad(x, (before, 1, before, 1))
-        want = F.relu6(F.conv2d(padded, stem.weight, stem.bias, stride=2))
-        assert torch.allclose(stem(x), want, atol=1e-6)
+@pytest.mark.parametrize("side", [8, 9])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_padding_is_tensorflows_turned(side: int, kernel: int) -> None:
+    """With stride 2, TensorFlow pads what is missing evenly, the odd pixel at the end."""
+    layer = _Convolution(3, 4, kernel, stride=2)
+    x = torch.rand(1, 3, side, side)
+    missing = (-(-side // 2) - 1) * 2 + kernel - side
+    before, after = missing // 2, missing - missing // 2
+    padded = F.pad(x, (before, after, before, after))
+    want = F.relu6(F.conv2d(padded, layer.weight.flip(2, 3), layer.bias, stride=2))
+    assert torch.allclose(layer(x.flip(2, 3)).flip(2, 3), want, atol=1e-6)
 
 
 def test_a_published_checkpoint_is_folded(tmp_path: Path) -> None:
@@ -195,7 +194,7 @@ def test_a_published_checkpoint_is_folded(tmp_path: Path) -> None:
     plain = F.conv2d(F.pad(x, (0, 1, 0, 1)), state["_conv_stem.weight"], stride=2)
     norm = [state[f"_bn0.{k}"] for k in ("running_mean", "running_var", "weight", "bias")]
     want = F.relu6(F.batch_norm(plain, *norm, eps=1e-3))
-    assert torch.allclose(network.stem(x), want, atol=1e-4)
+    assert torch.allclose(network.stem(x.flip(2, 3)).flip(2, 3), want, atol=1e-4)
     assert torch.equal(network.classify.weight, state["_fc.weight"][[0, 701]])
     with pytest.raises(ValueError, match="lite0, lite1, lite2"):
         load_efficientnet_lite(tmp_path / "other.pth", ("n01440764",))

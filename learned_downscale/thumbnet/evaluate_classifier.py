@@ -36,10 +36,11 @@ Thumbnails = Callable[[Tensor], Tensor]
 class Row:
     """One line of the table: a network on the thumbnails of the photos.
 
-    trained_on: the thumbnails of its training, "learned" or "bicubic". thumbnails: those it reads
-    here. size: "WxH", px. top1, top5, ece: percent; the ECE over 15 bins of equal width.
+    network: name of its weights folder. trained_on: the thumbnails of its training, "learned" or
+    "bicubic". thumbnails: those it reads here. size: "WxH", px. top1, top5, ece: percent; the ECE over 15 bins of equal width.
     """
 
+    network: str
     trained_on: str
     thumbnails: str
     size: str
@@ -63,17 +64,12 @@ def _saved(thumbnails: Thumbnails, quality: int) -> Thumbnails:
     return through_files
 
 
-def _row(trained_on: str, thumbnails: str, size: str, probabilities: Array, labels: Array) -> Row:
-    order = np.argsort(-probabilities, axis=1)
-    right = order[:, :5] == labels[:, None]
-    return Row(
-        trained_on,
-        thumbnails,
-        size,
-        100 * float(right[:, 0].mean()),
-        100 * float(right.any(1).mean()),
-        100 * calibration_error(probabilities, labels),
-    )
+def _reached(probabilities: Array, labels: Array) -> tuple[float, float, float]:
+    """Top-1, top-5 and ECE, percent."""
+    right = np.argsort(-probabilities, axis=1)[:, :5] == labels[:, None]
+    shares = right[:, 0].mean(), right.any(1).mean(), calibration_error(probabilities, labels)
+    top1, top5, ece = (100 * float(share) for share in shares)
+    return top1, top5, ece
 
 
 def calibration_error(probabilities: Array, labels: Array) -> float:
@@ -104,9 +100,9 @@ def best_temperature(probabilities: Array, labels: Array) -> float:
 
 
 def evaluate(
-    folder: Path, photos: Photos, against: Path | None = None
+    folder: Path, photos: Photos, against: Sequence[Path] = ()
 ) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of a weights folder, and of another to compare it with; and its other figures.
+    """The rows of a weights folder, and of others to compare it with; and its other figures.
 
     The temperature is chosen on every other photo at 4 per side; all probabilities are at it.
     figures: `temperature`; `ece_before`, `ece_after`: percent, on the photos that it was not
@@ -116,14 +112,17 @@ def evaluate(
     """
     rows: list[Row] = []
     figures: dict[str, Any] = {}
-    for one in (folder, *([against] if against else [])):
+    for one in (folder, *against):
         trained_on = str(read_config(one)["training"]["settings"]["downscaler"])
         classifier = ThumbnailClassifier.from_pretrained(one)
         labels = _places(classifier, photos)
         classifier.temperature = 1.0
         raw = _read(classifier, photos.images, _quarter(trained_on))
         classifier.temperature = best_temperature(raw[::2], labels[::2])
-        rows += _measure(classifier, trained_on, photos.images, labels, full=one == folder)
+        rows += [
+            Row(one.name, trained_on, *values)
+            for values in _measure(classifier, trained_on, photos.images, labels, one == folder)
+        ]
         if one == folder:
             cool = _read(classifier, photos.images, _quarter(trained_on))
             named = cool.max(1) >= classifier.threshold
@@ -150,7 +149,8 @@ def _places(classifier: ThumbnailClassifier, photos: Photos) -> Array:
 
 def _measure(
     classifier: ThumbnailClassifier, trained_on: str, images: Tensor, labels: Array, full: bool
-) -> list[Row]:
+) -> list[tuple[str, str, float, float, float]]:
+    """The rest of a row, from `thumbnails` on."""
     side = images.shape[-1]
     quarter = side // 4
     make, usual = DOWNSCALE[trained_on], _quarter(trained_on)
@@ -167,7 +167,7 @@ def _measure(
         other = "bicubic" if trained_on == "learned" else "learned"
         sets.append((other, (quarter, quarter), _quarter(other)))
     return [
-        _row(trained_on, name, f"{w}x{h}", _read(classifier, images, thumbnails), labels)
+        (name, f"{w}x{h}", *_reached(_read(classifier, images, thumbnails), labels))
         for name, (w, h), thumbnails in sets
     ]
 
@@ -199,11 +199,11 @@ def thumbnails_per_second(classifier: ThumbnailClassifier, side: int = 56) -> fl
 def markdown(rows: Sequence[Row]) -> str:
     """The table as people read it."""
     lines = [
-        "| trained on | thumbnails | size, px | top-1 % | top-5 % | ECE % |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| network | trained on | thumbnails | size, px | top-1 % | top-5 % | ECE % |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {r.trained_on} | {r.thumbnails} | {r.size} | {r.top1:.1f} | {r.top5:.1f} "
+        f"| {r.network} | {r.trained_on} | {r.thumbnails} | {r.size} | {r.top1:.1f} | {r.top5:.1f} "
         f"| {r.ece:.1f} |"
         for r in rows
     ]
@@ -268,12 +268,20 @@ def render(name: str, config: Mapping[str, Any]) -> str:
         figures=text,
         settings="\n".join(f"| {f.name} | {getattr(settings, f.name)} |" for f in fields(settings)),
         data="\n".join(f"- {item}" for item in training["data"]),
+        before="".join(_before(settings, one) for one in training.get("before", [])),
         factors=", ".join(f"{factor:g}" for factor, _ in FACTORS),
         cl=settings.cl,
         kd=settings.kd,
         fm=settings.fm,
         **{k: training[k] for k in ("photos", "teacher", "license", "note")},
     )
+
+
+def _before(settings: ClassifierSettings, earlier: Mapping[str, Any]) -> str:
+    """How a training that went before differed."""
+    mine = asdict(settings)
+    changed = [f"{k} {v}" for k, v in earlier.items() if mine.get(k) != v and k != "start"]
+    return f" Before that it was trained with {', '.join(changed)}."
 
 
 _CARD = """\
@@ -321,7 +329,7 @@ T: {teacher}. S is T with the stride of its first layer removed, initialised fro
 folded into the convolutions, and trained on thumbnails of {photos:,} photos (at {factors}
 per side): L = {cl} L_CL + {kd} L_KD + {fm} L_FM, with the formulas in
 `learned_downscale/thumbnet/losses.py`; L_FM compares the means of the last maps. T saw each photo
-whole. AdamW, a warm-up, then a cosine to 0; S is the moving average of the steps.
+whole. AdamW, a warm-up, then a cosine to 0; S is the moving average of the steps.{before}
 
 | setting | value |
 | --- | --- |

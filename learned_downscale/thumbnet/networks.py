@@ -216,6 +216,7 @@ def _folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         )
         scale = gamma / (variance + 1e-3).sqrt()
         target = ".".join(("blocks", *path[1:], name) if path else (name,))
-        ours[f"{target}.weight"] = weight * scale.view(-1, 1, 1, 1)
+        # turned, as `ThumbnailNetwork` turns its images
+        ours[f"{target}.weight"] = (weight * scale.view(-1, 1, 1, 1)).flip(2, 3)
         ours[f"{target}.bias"] = beta - mean * scale
     return ours

@@ -3,7 +3,7 @@ thumbnail classifier."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from learned_downscale.thumbnet import baselines
@@ -82,6 +82,10 @@ class ClassifierSettings:
     min_crop: float = 0.8
     jpeg: float = 0.5  # part of the thumbnails that are saved as JPEG (quality 60 to 95) and read
     jitter: float = 0.2  # brightness and contrast change by up to this part
+    # Part of the batches in which thumbnails are blended with others, up to half and half.
+    mixup: float = 0.0
+    # SHA-256 of the weights that S begins with; default: T's
+    start: str = field(default="", metadata={"option": False})
 
     lr: float = 2e-4  # AdamW, cosine to 0
     weight_decay: float = 0.02
@@ -100,7 +104,7 @@ class ClassifierSettings:
             ("size", "epochs", "batch_size", "lr", "temperature"),
             ("seed", "weight_decay", "cl", "kd", "fm", "jitter"),
         )
-        for name in ("jpeg", "average"):
+        for name in ("jpeg", "average", "mixup"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
 

@@ -50,12 +50,13 @@ def train_classifier(
     run: Path,
     report: Report = lambda done, total, terms: None,
     stop_after: int | None = None,
+    start: ThumbnailNetwork | None = None,
 ) -> ThumbnailNetwork:
     """Train S; it is returned and, when all steps are done, kept in the folder `run`.
 
     A run that was stopped goes on from its last checkpoint (one an epoch) and ends in the state
     that it would have reached uninterrupted. `stop_after`: stop, with a checkpoint, after so many
-    steps.
+    steps. `start`: what S begins as, instead of T.
 
     Raises:
         ValueError: `run` holds a run of other settings, photos or another teacher, or a damaged
@@ -70,11 +71,12 @@ def train_classifier(
         photos,
         lambda: predict(Features(teacher), photos.images).half(),
     ).float()
-    with torch.no_grad():
-        teacher_logits = teacher.classify(teacher_features)
+    one_hot = torch.eye(len(photos.classes))
 
-    S = student(teacher)
-    average = student(teacher)
+    S, average = student(teacher), student(teacher)
+    if start is not None:
+        S.load_state_dict(start.state_dict())
+        average.load_state_dict(start.state_dict())
     batches = Thumbnails(photos, settings)
     total = settings.epochs * batches.steps_per_epoch
     optimiser = torch.optim.AdamW(S.parameters(), settings.lr, weight_decay=settings.weight_decay)
@@ -95,13 +97,18 @@ def train_classifier(
 
     weights = {"CL": settings.cl, "KD": settings.kd, "FM": settings.fm}
     for step in range(done, min(total, stop_after or total)):
-        x_s, index = batches[step]
+        x_s, index, part = batches.mixed(step)
         features = S.features(x_s)
         logits = S.classify(features)
+        # blended thumbnails: the same blend of what each should give
+        labels, known = (
+            part * t + (1 - part) * t.roll(1, 0)
+            for t in (one_hot[photos.labels[index]], teacher_features[index])
+        )
         terms = {
-            "CL": losses.classification(logits, photos.labels[index]),
-            "KD": losses.distillation(logits, teacher_logits[index], settings.temperature),
-            "FM": losses.feature_mapping(features, teacher_features[index]),
+            "CL": losses.classification(logits, labels),
+            "KD": losses.distillation(logits, teacher.classify(known), settings.temperature),
+            "FM": losses.feature_mapping(features, known),
         }
         loss = torch.stack([weights[name] * terms[name] for name in weights]).sum()
         if not loss.isfinite():
@@ -198,6 +205,16 @@ class Thumbnails:
         x = torch.where(flips[:, None, None, None], x.flip(3), x)
         x_s = self.downscale(x, (round(width / factor), round(height / factor)))
         return self._disturb(x_s, draw), index
+
+    def mixed(self, step: int) -> tuple[Tensor, Tensor, float]:
+        """A batch, each thumbnail blended with the one before: x_s, the places of its photos, and
+        the part that each has in its own; 1 where there is no blend."""
+        x_s, index = self[step]
+        draw = np.random.default_rng((self.settings.seed, 2, step))
+        if draw.random() >= self.settings.mixup:
+            return x_s, index, 1.0
+        part = float(draw.uniform(0.5, 1))
+        return part * x_s + (1 - part) * x_s.roll(1, 0), index, part
 
     def _disturb(self, x_s: Tensor, draw: np.random.Generator) -> Tensor:
         amount = self.settings.jitter
