@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ teacher_option = click.option(
 
 
 def read_photos(data: tuple[Path, ...], size: int) -> Any:
-    """The photos; wrong ones end the command with status 2."""
+    """The photos, for training or measuring; wrong ones, or a missing extra, end the command with
+    status 2."""
+    for needed in ("accelerate", "transformers"):
+        if find_spec(needed) is None:
+            raise click.UsageError(
+                f"{needed} is not installed; training needs: pip install 'learned-downscale[train]'"
+            )
     from learned_downscale.thumbnet import data as library
 
     try:
@@ -33,15 +40,10 @@ def read_inputs(
     data: tuple[Path, ...], teacher: str, size: int, layer: str = ""
 ) -> tuple[Any, Any]:
     """The photos and T; wrong ones end the command with status 2."""
-    try:
-        import accelerate  # noqa: F401 - these two may be missing
-        import transformers  # noqa: F401
-
-        from learned_downscale.thumbnet.networks import load_teacher
-    except ModuleNotFoundError as error:
-        hint = "training needs: pip install 'learned-downscale[train]'"
-        raise click.UsageError(f"{error}; {hint}") from error
     photos = read_photos(data, size)
+
+    from learned_downscale.thumbnet.networks import load_teacher
+
     try:
         return photos, load_teacher(teacher, photos.classes, layer)
     except (OSError, ValueError) as error:

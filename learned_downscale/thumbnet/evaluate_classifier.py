@@ -37,7 +37,8 @@ class Row:
     """One line of the table: a network on the thumbnails of the photos.
 
     network: name of its weights folder. trained_on: the thumbnails of its training, "learned" or
-    "bicubic". thumbnails: those it reads here. size: "WxH", px. top1, top5, ece: percent; the ECE over 15 bins of equal width.
+    "bicubic". thumbnails: those it reads here. size: "WxH", px. top1, top5, ece: percent; the ECE
+    over 15 bins of equal width.
     """
 
     network: str
