@@ -24,6 +24,7 @@ from learned_downscale.cli import main
 from learned_downscale.labels import match_classes
 from learned_downscale.thumbnet import baselines, losses, suite
 from learned_downscale.thumbnet.data import Augmented, Photos, read_photos
+from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.log import read_log
 from learned_downscale.thumbnet.settings import PRESETS, Settings
 
@@ -385,6 +386,36 @@ def test_baselines_are_their_libraries(factor: int) -> None:
     assert np.abs(made["lanczos"] - made["bicubic"]).mean() > 0.5
     with pytest.raises(ValueError, match="area, bicubic, box, lanczos"):
         replace(SETTINGS, downscaler="nearest")
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_jpeg_is_pillows(quality: int) -> None:
+    photo = drawn_photo(61, 42).resize((61, 42))
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=quality, subsampling=0)
+    want = np.asarray(Image.open(file), dtype=float)
+    x = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
+    x.requires_grad_()
+    y = jpeg(x, quality)
+    got = y.detach()[0].permute(1, 2, 0).numpy() * 255
+    lost, mine = (np.abs(z - np.asarray(photo, dtype=float)).mean() for z in (want, got))
+    assert mine == pytest.approx(lost, rel=0.02)
+    # libjpeg's integer transform rounds some coefficients the other way
+    assert np.abs(got - want).mean() < 0.3 * lost
+    y.sum().backward()
+    assert x.grad is not None and x.grad.mean() == pytest.approx(1, abs=0.1)
+
+
+def test_jpeg_in_training(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    T = load_teacher(teacher, CLASSES)
+    batches = Augmented(photos, 6, 0.7, 4, 0, jpeg=0.5)
+    qualities = [batches[i].quality for i in range(40)]
+    assert 10 < qualities.count(None) < 30
+    assert all(70 <= q <= 95 for q in qualities if q is not None)
+    settings = replace(SETTINGS, epochs=2)
+    runs = [train(replace(settings, jpeg=j), photos, T, tmp_path / str(j)) for j in (0, 1)]
+    (plain, _), (saved, _) = runs
+    assert not torch.equal(plain.out.weight, saved.out.weight)
 
 
 def test_a_run_knows_its_teacher_and_classes(photos: Photos, teacher: Path, tmp_path: Path) -> None:

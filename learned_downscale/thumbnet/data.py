@@ -127,22 +127,25 @@ def _square(content: bytes, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Batch:
-    """x: (N, 3, h, w) uint8; labels: (N,); index: (N,) places in the Photos."""
+    """x: (N, 3, h, w) uint8; labels: (N,); index: (N,) places in the Photos; quality: of the JPEG
+    that the thumbnails pass through, None for none."""
 
     x: Tensor
     labels: Tensor
     index: Tensor
+    quality: int | None = None
 
 
 @dataclass(frozen=True)
 class Draw:
     """What chance decided of a batch: which photos (N,), the side of the crops, their corners
-    (N, 2; top and left) and flips (N,)."""
+    (N, 2; top and left), flips (N,), and the JPEG quality."""
 
     index: Tensor
     side: int
     corners: Tensor
     flips: Tensor
+    quality: int | None
 
 
 class Augmented:
@@ -162,14 +165,16 @@ class Augmented:
         grid: int,
         seed: int,
         device: torch.device | str = "cpu",
+        jpeg: float = 0.0,
     ):
         """min_crop: smallest side of a crop as a part of the photo's; grid: crop sides and the
-        photo's own are multiples of it."""
+        photo's own are multiples of it; jpeg: part of the batches with a JPEG quality."""
         side = photos.images.shape[-1]
         if side % grid:
             raise ValueError(f"photos are {side} px, not a multiple of {grid}; change the size")
         self.images, self.labels = photos.images.to(device), photos.labels.to(device)
         self.batch_size, self.seed = min(batch_size, len(photos)), seed
+        self.jpeg = jpeg
         self.sides = [s for s in range(grid, side + 1, grid) if s >= min_crop * side]
         self.steps_per_epoch = len(photos) // self.batch_size
 
@@ -182,7 +187,10 @@ class Augmented:
         side = self.sides[int(torch.randint(len(self.sides), (), generator=chance))]
         span = self.images.shape[-1] - side + 1
         corners = torch.randint(span, (len(index), 2), generator=chance)
-        return Draw(index, side, corners, torch.rand(len(index), generator=chance) < 0.5)
+        flips = torch.rand(len(index), generator=chance) < 0.5
+        saved = float(torch.rand((), generator=chance)) < self.jpeg
+        quality = int(torch.randint(70, 96, (), generator=chance)) if saved else None
+        return Draw(index, side, corners, flips, quality)
 
     def take(self, draw: Draw, part: slice = slice(None)) -> Batch:
         """The photos of a draw, or of a part of it."""
@@ -194,7 +202,7 @@ class Augmented:
         x = self.images.permute(0, 2, 3, 1)[
             index[:, None, None], rows[:, :, None], columns[:, None, :]
         ]
-        return Batch(x.permute(0, 3, 1, 2), self.labels[index], index)
+        return Batch(x.permute(0, 3, 1, 2), self.labels[index], index, draw.quality)
 
     def __getitem__(self, step: int) -> Batch:
         return self.take(self.draw(step))

@@ -33,6 +33,8 @@ class Settings:
 
     # Crop sides lie in [min_crop, 1] of the photo's.
     min_crop: float = 0.85
+    # Part of the batches whose thumbnails pass through JPEG, quality 70 to 95, before S sees them.
+    jpeg: float = 0.0
     kd_on: Literal["photo", "crop"] = "photo"  # what T sees; "crop" costs T's forward pass a step
     student_lr: float = 1e-4  # AdamW, cosine to 0; 3e-4 learned more slowly (measured)
     downscaler_lr: float = 4e-3  # 2e-3 gave the same accuracy (measured)
@@ -60,6 +62,8 @@ class Settings:
             )
         if self.downscaler != "learned" and self.stage1 == "autoencoder":
             raise ValueError(f"{self.downscaler} has nothing to train as an autoencoder")
+        if not 0 <= self.jpeg <= 1:
+            raise ValueError(f"jpeg is {self.jpeg}; it must lie from 0 to 1")
         if self.factor < 2:
             raise ValueError(f"factor is {self.factor}; it must be 2 or above")
         if self.size % (2 * self.factor):

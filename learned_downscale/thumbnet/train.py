@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from learned_downscale.downscaler import Downscaler
 from learned_downscale.thumbnet import baselines, losses
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos
+from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.log import Log
 from learned_downscale.thumbnet.networks import Classifier, Decoder, fingerprint, load_teacher
 from learned_downscale.thumbnet.settings import ClassifierSettings, Settings
@@ -68,7 +69,8 @@ class Together(nn.Module):
             if "AE" in weights:
                 terms["AE"] = F.mse_loss(self._rebuilt(x_s, x), x)
                 return terms
-            logits, maps = self.S.read(x_s)
+            seen = x_s if batch.quality is None else jpeg(x_s, batch.quality)
+            logits, maps = self.S.read(seen)
             if "FM" in weights and teacher_maps is not None:
                 rebuilt = self._rebuilt(maps, teacher_maps)
                 terms["FM"] = losses.feature_mapping(rebuilt, teacher_maps.float())
@@ -141,7 +143,13 @@ def train(
     device = accelerator.device
     teacher = teacher.to(device)
     batches = Augmented(
-        photos, settings.batch_size, settings.min_crop, 2 * settings.factor, settings.seed, device
+        photos,
+        settings.batch_size,
+        settings.min_crop,
+        2 * settings.factor,
+        settings.seed,
+        device,
+        settings.jpeg,
     )
     parts = accelerator.num_processes * settings.accumulate
     if batches.batch_size < parts:
