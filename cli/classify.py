@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from learned_downscale.cli.terminal import tell
+from learned_downscale.cli.terminal import shown, tell
 
 
 @click.command()
@@ -35,7 +35,7 @@ def classify(files: tuple[Path, ...], top: int, as_json: bool) -> None:
         except (OSError, ValueError, TypeError) as error:
             failed += 1
             reason = error.strerror if isinstance(error, FileNotFoundError) else error
-            tell(f"failed: {file}: {reason}")
+            tell(f"failed: {shown(file)}: {reason}")
     if as_json:
         click.echo(
             json.dumps(
@@ -55,6 +55,6 @@ def classify(files: tuple[Path, ...], top: int, as_json: bool) -> None:
         for file, prediction in found:
             best = list(prediction.probabilities.items())[:top]
             ranks = ", ".join(f"{label} {p:.1%}" for label, p in best)
-            click.echo(f"{file}: {prediction.label or 'none of these'} ({ranks})")
+            click.echo(f"{shown(file)}: {prediction.label or 'none of these'} ({ranks})")
     if failed:
         sys.exit(1)

@@ -74,7 +74,7 @@ def convert(
                 )
             except Exception as error:  # one bad file must not stop the rest
                 failed += 1
-                line = f"failed: {job.source}: {error or type(error).__name__}"
+                line = f"failed: {job.source}: {str(error) or type(error).__name__}"
             else:
                 converted, kept = converted + (plan is not None), kept + (plan is None)
                 line = f"{job.source}: {plan or 'kept: OUT has it already'}" if verbose else ""

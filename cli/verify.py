@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from learned_downscale.cli.convert import Size
-from learned_downscale.cli.terminal import tell
+from learned_downscale.cli.terminal import shown, tell
 
 WORST = 200  # photos shown in a report
 
@@ -71,8 +71,9 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @click.option(
     "--fail-below",
-    type=click.FloatRange(0, 1),
-    help="End with status 1 if the first method's top-1 (its agreement, without labels) is lower.",
+    type=float,
+    help="End with status 1 if the top-1 (without labels: the agreement) of the first row, "
+    "a share from 0 to 1, is lower.",
 )
 def verify(
     folder: Path | None,
@@ -97,8 +98,14 @@ def verify(
         raise click.UsageError("name the photos once, as DIR or with --originals")
     if factor is not None and size is not None:
         raise click.UsageError("give --factor or --size, not both")
+    if thumbnails is not None and (factor is not None or size is not None):
+        raise click.UsageError("thumbnails that are made get the size of those in --thumbnails")
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise click.UsageError(f"--report writes an HTML page; {report} does not end in .html")
     if report is not None and not report.parent.is_dir():
         raise click.UsageError(f"--report: there is no folder {report.parent}")
+    if fail_below is not None and not 0 <= fail_below <= 1:
+        raise click.UsageError(f"--fail-below is a share from 0 to 1, not {fail_below}")
     from learned_downscale import report as library
     from learned_downscale.verification import verify as run
 
@@ -119,15 +126,13 @@ def verify(
             report=progress,
             **options,
         )
-        if report is not None:
-            library.write_page(found, report)
     except (OSError, ValueError, ImportError) as error:
         raise click.UsageError(str(error)) from error
     finally:
         if bar is not None:
             bar.render_finish()
     for name, reason in found.failed.items():
-        tell(f"failed: {name}: {reason}")
+        tell(f"failed: {shown(name)}: {reason}")
     for line in library.remarks(found):
         tell(line)
     if as_json:
@@ -135,7 +140,15 @@ def verify(
     else:
         click.echo(_head(found))
         click.echo(library.markdown(found))
+    if not found.images:
+        tell("nothing could be compared")
+        sys.exit(1)
     if report is not None:
+        try:
+            library.write_page(found, report)
+        except OSError as error:
+            tell(f"the report {report} cannot be written: {error.strerror}")
+            sys.exit(1)
         click.echo(f"The report is in {report}", err=True)
     first = next(iter(found.methods))
     below = fail_below is not None and found.score(first) < fail_below

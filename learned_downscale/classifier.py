@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from learned_downscale import pretrained
 from learned_downscale.labels import plain
 from learned_downscale.pixels import ChannelOrder, size_of, unpack
-from learned_downscale.resize import resize
+from learned_downscale.resize import check_choices, resize
 
 if TYPE_CHECKING:
     from learned_downscale.engine.bicubic import Array
@@ -99,9 +99,17 @@ class ThumbnailClassifier:
             labels = [entry["label"] for entry in classes]
             ids = [entry["wordnet_id"] for entry in classes]
             threshold, temperature = config["threshold"], config["temperature"]
+            if len(set(labels)) != len(ids) or len(ids) != network.config["classes"]:
+                raise ValueError(
+                    f"{len(set(labels))} labels of {network.config['classes']} classes"
+                )
+            if not float(temperature) > 0:
+                raise ValueError(f"temperature {temperature}")
             return cls(network.to(device), labels, ids, float(threshold), float(temperature))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"the config.json of {name} names no classes: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"the config.json of {name} does not fit: {type(error).__name__}: {error}"
+            ) from error
 
     def __call__(self, images: Any, *, channel_order: ChannelOrder = "rgb") -> Any:
         """What thumbnails show.
@@ -173,6 +181,7 @@ def prepare(image: Any, channel_order: ChannelOrder = "rgb") -> list[Array]:
     """What the network sees: (H, W, 3) uint8 of each image; raises as `ThumbnailClassifier`."""
     if isinstance(image, (str, Path)):
         image = decode(image)
+    check_choices("up", channel_order, "auto", None)
     width, height = size_of(image)
     short, long = sorted((width, height))
     if short < SMALLEST:

@@ -6,6 +6,8 @@ import copy
 import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,14 +62,7 @@ def find_jobs(source: Path, out: Path) -> list[Job]:
             if path.suffix.lower() not in FORMATS:
                 raise ValueError(f"{path}: unknown ending; known are {', '.join(FORMATS)}")
     else:
-        inside = out.resolve()
-        jobs = [
-            Job(path, out / path.relative_to(source))
-            for path in sorted(source.rglob("*"))
-            if path.suffix.lower() in FORMATS
-            and path.is_file()
-            and inside not in path.resolve().parents
-        ]
+        jobs = [Job(path, out / path.relative_to(source)) for path in image_files(source, out)]
         if not jobs:
             raise ValueError(f"{source} holds no files ending in {', '.join(FORMATS)}")
     originals = {job.source.resolve() for job in jobs}
@@ -77,6 +72,20 @@ def find_jobs(source: Path, out: Path) -> list[Job]:
     if out.is_file() and jobs[0].target != out:
         raise NotADirectoryError(f"{out} is a file; OUT must be a folder")
     return jobs
+
+
+def image_files(folder: Path, exclude: Path | None = None) -> list[Path]:
+    """The image files in a folder, at any depth, sorted; none that lie in the folder `exclude`
+    inside it. Links to nowhere are among them: they fail, and are told."""
+    apart = None if exclude is None else exclude.resolve()
+    inside = apart is not None and folder.resolve() in apart.parents
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in FORMATS
+        and not path.is_dir()
+        and not (inside and apart in (path.parent.resolve(), *path.parent.resolve().parents))
+    ]
 
 
 def convert_file(
@@ -103,7 +112,8 @@ def convert_file(
         raise IsADirectoryError(f"{job.target} is a folder")
     if job.target.exists() and not overwrite:
         return None
-    upright, exif = open_upright(job.source)
+    with quiet():
+        upright, exif = open_upright(job.source)
     thumbnail, plan = resize(upright, size, weights=weights, return_plan=True)
     content = encode(thumbnail, job.target.suffix, quality, exif)
     job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,19 +134,24 @@ def open_upright(source: Path) -> tuple[Image.Image, Image.Exif]:
         ValueError: it has several frames, or its EXIF data is broken.
         Exception: whatever Pillow raises for a broken file, which is a wide choice.
     """
+    with Image.open(source) as image:
+        frames = getattr(image, "n_frames", 1)
+        # further frames of an MPO, as phones write .jpg files, are previews of the first
+        if frames > 1 and image.format != "MPO":
+            raise ValueError(f"has {frames} frames; only single images are converted")
+        image.load()
+        try:
+            return ImageOps.exif_transpose(image), _exif(image)
+        except Exception as error:  # whatever Pillow raises
+            raise ValueError(f"its EXIF data is broken ({error}); remove it") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Between Pillow's limit and twice that it only warns: large photos are what we are for."""
     with warnings.catch_warnings():
-        # between Pillow's limit and twice that it only warns: large photos are what we are for
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(source) as image:
-            frames = getattr(image, "n_frames", 1)
-            # further frames of an MPO, as phones write .jpg files, are previews of the first
-            if frames > 1 and image.format != "MPO":
-                raise ValueError(f"has {frames} frames; only single images are converted")
-            image.load()
-            try:
-                return ImageOps.exif_transpose(image), _exif(image)
-            except Exception as error:  # whatever Pillow raises
-                raise ValueError(f"its EXIF data is broken ({error}); remove it") from error
+        yield
 
 
 # What a TIFF says of the photo and Pillow can write again: title, maker, model, software, date,

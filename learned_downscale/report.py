@@ -19,6 +19,8 @@ def markdown(found: Verification) -> str:
     """The table as people read it."""
     heads = ["", "top-1", "top-5", "agreement", "confidence", "PSNR", "SSIM", "size", "saved",
              "flipped"]  # fmt: skip
+    if not found.methods:
+        return "No photo could be compared."
     rows = [heads]
     for name, m in found.methods.items():
         rows.append(
@@ -52,6 +54,11 @@ def markdown(found: Verification) -> str:
 def remarks(found: Verification) -> list[str]:
     """What must be known to read the figures."""
     lines = []
+    if found.strange_folders:
+        lines.append(
+            f"The folders ({', '.join(found.strange_folders[:3])}, ...) are no classes of "
+            f"{found.judge}: each photo counts as what {found.reference} reads in the original."
+        )
     if found.unsure and not found.labelled:
         lines.append(
             f"{found.unsure} of {found.images} originals show none of the classes of "
@@ -83,6 +90,7 @@ def write_page(found: Verification, path: Path) -> None:
     data = as_json(found)
     for method in data["methods"].values():
         method["flipped"] = len(method["flipped"])
+    data["order"] = list(found.methods)
     data["remarks"] = remarks(found)
     data["confusion"] = {name: _confusion(found, name) for name in found.methods}
     data["photos"] = [
@@ -91,10 +99,11 @@ def write_page(found: Verification, path: Path) -> None:
             "truth": photo.truth,
             "original": asdict(photo.original),
             "thumbnails": {name: asdict(seen) for name, seen in photo.thumbnails.items()},
+            "preview": _uri(photo.preview),
             "images": {name: _uri(content) for name, content in photo.images.items()},
         }
         for photo in found.photos
-        if photo.images
+        if photo.preview
     ]
     page = files("learned_downscale").joinpath("report.html").read_text(encoding="utf-8")
     # a file may be called </script>

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -14,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from learned_downscale import pretrained
-from learned_downscale.classifier import ThumbnailClassifier, decode, prepare, rgb
-from learned_downscale.convert import FORMATS, encode, open_upright
+from learned_downscale.classifier import LARGEST, ThumbnailClassifier, decode, prepare, rgb
+from learned_downscale.convert import FORMATS, encode, image_files, open_upright, quiet
 from learned_downscale.labels import outputs_by_name, plain
 from learned_downscale.resize import resize, target_size
 from learned_downscale.similarity import psnr, ssim
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 AT_ONCE = 32
 # Longest side of the previews of originals in a report, px.
 PREVIEW = 160
+SHOWN = 320  # and of thumbnails
 
 GIVEN = "given"  # the method's name where the thumbnails are the user's
 CLASSICAL = {
@@ -66,8 +68,8 @@ class Photo:
     """One photo: `name` is its path inside the folder, `truth` the class it counts as.
 
     original: what the reference network reads in the original; thumbnails: what the network for
-    thumbnails reads, by method. images: the encoded preview of the original (under "original") and
-    the thumbnails as they would be saved, where they were asked for.
+    thumbnails reads, by method. preview, images: a small picture of the original, and the
+    thumbnails' files by method, where they were asked for.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Photo:
     original: Reading
     thumbnails: dict[str, Reading]
     original_bytes: int
+    preview: bytes = field(repr=False, default=b"")
     images: dict[str, bytes] = field(repr=False, default_factory=dict)
 
     def flipped(self, method: str) -> bool:
@@ -97,7 +100,7 @@ class Method:
     psnr (dB, at most 100), ssim (at most 1): thumbnails against the area average of the original
         at their size, means over the photos.
     bytes: of all thumbnails, saved in the originals' formats. saved: part of the originals' bytes
-        that is saved.
+        that is saved; below 0 where the thumbnails are larger.
     flipped: names of the photos that are not in agreement.
     """
 
@@ -120,6 +123,7 @@ class Verification:
     labelled: whether the photos have labels. reference, judge: names of the networks that read
         the originals and the thumbnails. classes: their labels. original_bytes: of the photos.
     original_top1: share of the originals that the reference reads as their label; None without.
+    strange_folders: folders that would be labels, were they classes of the judge.
     unsure: how many originals show none of the reference's classes (its threshold): what is said
         of their thumbnails means little.
     methods: by name. photos: one by one, in the order of their names.
@@ -133,6 +137,7 @@ class Verification:
     classes: tuple[str, ...]
     original_bytes: int
     original_top1: float | None
+    strange_folders: list[str]
     unsure: int
     methods: dict[str, Method]
     photos: list[Photo] = field(repr=False)
@@ -185,8 +190,8 @@ def verify(
             "nearest" (Pillow's); or a weights folder or Hugging Face model id. With `thumbnails`
             they are compared with those, which are called "given".
         teacher: the reference that reads the originals: a Hugging Face image classifier, model id
-            or folder (extra `train`). Default: the bundled classifier, on originals made smaller
-            to a short side of 128 px.
+            or folder (extra `train`). Default: the bundled classifier, on the area average of the
+            originals with a short side of 128 px (so that no method is favoured).
         judge: what reads the thumbnails: "classifier", the bundled one; or "teacher", for classes
             that it does not know: T on thumbnails enlarged to its input size.
         labels: "auto": the names of the folders that hold the photos, if they are classes;
@@ -197,10 +202,15 @@ def verify(
             confidence in their class as thumbnails of the first method.
         report: is told of (photos done, photos in all).
 
+    Returns:
+        A `Verification`. Photos that cannot be compared are in its `failed`; where none can, it
+        has no methods.
+
     Raises:
         FileNotFoundError: a folder is not there.
-        ValueError: no photos; unknown methods, sizes or class folders; a teacher whose classes
-            are not the classifier's; or every photo failed.
+        TypeError: a size that is none.
+        ValueError: no photos; unknown methods, sizes or class folders; or a teacher whose classes
+            are not the classifier's.
         ImportError: a teacher without the extra `train`.
         OSError: the teacher cannot be loaded.
 
@@ -211,11 +221,14 @@ def verify(
     target_size((2**31, 2**31), size)  # raises for sizes that no image could have
     if not 1 <= quality <= 100:
         raise ValueError(f"quality is {quality}; it lies from 1 to 100")
-    paths = _evenly(find_photos(folder, given), limit)
-    makers = {name: downscaler(name) for name in dict.fromkeys(methods)}
+    if isinstance(methods, str) or not methods:
+        raise ValueError(f"methods is {methods!r}; give a list of names")
+    everything = find_photos(folder, given)
+    paths = _evenly(everything, limit)
+    makers = {str(name): downscaler(str(name)) for name in methods}
     reference, judging = networks(teacher, judge)
-    truths = _truths(folder, paths, judging, labels)
-    stored = None if given is None else _Stored(given, folder, paths)
+    truths, strange = _truths(folder, paths, judging, labels)
+    stored = None if given is None else _Stored(given, folder, everything)
     compare = _Comparison(
         folder, stored, makers, size, quality, reference, judging, keep_images > 0
     )
@@ -224,7 +237,7 @@ def verify(
     found: list[Photo] = []
     measured: dict[str, list[_Measured]] = {}
     original_bytes = 0
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with quiet(), ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(paths), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             results = list(pool.map(compare, paths[part]))
@@ -236,10 +249,7 @@ def verify(
             for result, _ in good:
                 for name, thumbnail in result.thumbnails.items():
                     measured.setdefault(name, []).append(thumbnail.measured)
-            report(len(found) + len(failed), len(paths))
-    if not found:
-        name, reason = next(iter(failed.items()))
-        raise ValueError(f"none of {len(paths)} photos could be compared; {name}: {reason}")
+            report(min(start + AT_ONCE, len(paths)), len(paths))
     labelled = truths[0] is not None
     return Verification(
         images=len(found),
@@ -249,7 +259,8 @@ def verify(
         judge=judging.name,
         classes=judging.labels,
         original_bytes=original_bytes,
-        original_top1=_mean(p.original.predicted == p.truth for p in found) if labelled else None,
+        original_top1=_mean(p.original.rank == 1 for p in found) if labelled and found else None,
+        strange_folders=strange,
         unsure=sum(photo.original.probability < reference.threshold for photo in found),
         methods={
             name: _method(name, found, values, labelled, original_bytes)
@@ -268,16 +279,9 @@ def find_photos(folder: Path, exclude: Path | None = None) -> list[Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder")
-    apart = None if exclude is None else exclude.resolve()
-    if apart == folder.resolve():
+    if exclude is not None and exclude.resolve() == folder.resolve():
         raise ValueError(f"originals and thumbnails are both {folder}; name two folders")
-    paths = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in FORMATS
-        and path.is_file()
-        and (apart is None or apart not in path.resolve().parents)
-    ]
+    paths = image_files(folder, exclude)
     if not paths:
         raise ValueError(f"{folder} holds no photos ending in {', '.join(FORMATS)}")
     return paths
@@ -297,6 +301,8 @@ def downscaler(method: str) -> Downscale:
     Raises:
         ValueError: an unknown name, or weights that cannot be used.
     """
+    if method == GIVEN:
+        raise ValueError(f"{GIVEN!r} is what thumbnails of yours are called; name other weights")
     if method == "learned":
         return lambda image, size: resize(image, size, num_threads=1)
     if method == "area":
@@ -320,40 +326,51 @@ def _plain_mode(image: Image.Image) -> Image.Image:
 
 
 def _area(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """OpenCV's area average."""
+    """OpenCV's area average, of a grey image or RGB, with transparency; of others as RGB."""
     import cv2
 
-    return Image.fromarray(cv2.resize(rgb(image), size, interpolation=cv2.INTER_AREA))
+    image = _plain_mode(image)
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        image, info = Image.fromarray(rgb(image)), image.info
+        image.info = info
+    weighted = image.convert(f"{image.mode[:-1]}a") if image.mode in ("LA", "RGBA") else image
+    small = cv2.resize(np.asarray(weighted), size, interpolation=cv2.INTER_AREA)
+    out = Image.frombytes(weighted.mode, size, small.tobytes()).convert(image.mode)
+    out.info = dict(image.info)
+    return out
+
+
+def _reduced(image: Image.Image, short: int) -> Image.Image:
+    """The area average with a short side of so many pixels, if the image is larger."""
+    scale = short / min(image.size)
+    if scale >= 1:
+        return image
+    return _area(image, (round(image.width * scale), round(image.height * scale)))
 
 
 class _Stored:
-    """A user's thumbnails, found by the originals' names. alone: names of those without one."""
+    """A user's thumbnails, found by the originals' names; where an ending differs, there must be
+    but one original and one thumbnail of that name. alone: thumbnails of no original."""
 
     def __init__(self, folder: Path, originals: Path, paths: Sequence[Path]) -> None:
-        self.by_name: dict[Path, list[Path]] = {}
-        for path in find_photos(folder):
-            self.by_name.setdefault(path.relative_to(folder).with_suffix(""), []).append(path)
-        names = {
-            path.relative_to(originals).with_suffix("") for path in find_photos(originals, folder)
-        }
-        self.alone = [
-            f"{folder.name}/{path.relative_to(folder).as_posix()}"
-            for name, some in self.by_name.items()
-            if name not in names
-            for path in some
-        ]
+        self.folder = folder
+        files = {path.relative_to(folder) for path in find_photos(folder, originals)}
+        names = {path.relative_to(originals) for path in paths}
+        by_stem = [Counter(name.with_suffix("") for name in some) for some in (files, names)]
+        self.of_name: dict[Path, Path] = {name: folder / name for name in names & files}
+        for file in files - names:
+            stem = file.with_suffix("")
+            if all(count[stem] == 1 for count in by_stem):
+                name = next(name for name in names if name.with_suffix("") == stem)
+                self.of_name[name] = folder / file
+        taken = set(self.of_name.values())
+        self.alone = sorted(str(folder / file) for file in files if folder / file not in taken)
 
     def of(self, name: Path) -> Path:
         """The thumbnail of an original, by its path inside the folder."""
-        some = self.by_name.get(name.with_suffix(""), [])
-        exact = [path for path in some if path.suffix.lower() == name.suffix.lower()]
-        if len(exact or some) != 1:
-            raise ValueError(
-                "it has several thumbnails: " + ", ".join(p.name for p in some)
-                if some
-                else "its thumbnail is missing"
-            )
-        return (exact or some)[0]
+        if name not in self.of_name:
+            raise ValueError(f"it has no thumbnail of its own name in {self.folder}")
+        return self.of_name[name]
 
 
 @dataclass(frozen=True)
@@ -400,27 +417,33 @@ class _Comparison:
         try:
             return self._compare(path, name)
         except Exception as error:  # one bad photo must not stop the rest
-            return _Compared(name.as_posix(), f"{error or type(error).__name__}")
+            return _Compared(name.as_posix(), str(error) or type(error).__name__)
 
     def _compare(self, path: Path, name: Path) -> _Compared:
         original, exif = open_upright(path)
         out = _Compared(name.as_posix(), original_bytes=path.stat().st_size)
         files: dict[str, bytes] = {}
-        size = target_size(original.size, self.size)
-        if self.stored is not None:
+        if self.stored is None:
+            size = target_size(original.size, self.size)
+        else:
             files[GIVEN] = self.stored.of(name).read_bytes()
             size = decode(files[GIVEN]).size
             if size[0] > original.width or size[1] > original.height:
-                raise ValueError(f"its thumbnail is larger: {size} of {original.size}")
+                (w, h), (tw, th) = original.size, size
+                raise ValueError(f"its thumbnail is larger: {tw} x {th} px of {w} x {h}")
         for method, make in self.makers.items():
             files[method] = encode(make(original, size), path.suffix, self.quality, exif)
-        truth = np.asarray(_area(original, size))
+        truth = rgb(_area(original, size))
         for method, content in files.items():
             thumbnail = decode(content)
             pixels = rgb(thumbnail)
+            try:
+                prepared = self.judge.prepare(thumbnail)
+            except ValueError as error:
+                raise ValueError(f"its thumbnail ({method}) cannot be read: {error}") from error
             out.thumbnails[method] = _Thumbnail(
                 _Measured(psnr(pixels, truth), ssim(pixels, truth), len(content)),
-                self.judge.prepare(thumbnail),
+                prepared,
                 _shown(content, pixels) if self.keep_images else b"",
             )
         out.prepared = self.reference.prepare(original)
@@ -430,7 +453,9 @@ class _Comparison:
 
 
 def _shown(content: bytes, pixels: Array) -> bytes:
-    """A thumbnail's file, or what a browser can show of it."""
+    """A thumbnail's file, or what a page can show of it."""
+    if max(pixels.shape[:2]) > SHOWN:
+        return _preview(Image.fromarray(pixels), SHOWN)
     if content.startswith((b"\xff\xd8", b"\x89PNG", b"RIFF")):
         return content
     file = io.BytesIO()
@@ -438,11 +463,11 @@ def _shown(content: bytes, pixels: Array) -> bytes:
     return file.getvalue()
 
 
-def _preview(image: Image.Image) -> bytes:
-    scale = min(1, PREVIEW / max(image.size))
+def _preview(image: Image.Image, side: int = PREVIEW) -> bytes:
+    scale = min(1, side / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     file = io.BytesIO()
-    _area(image, size).save(file, "JPEG", quality=85)
+    Image.fromarray(rgb(_area(image, size))).save(file, "JPEG", quality=85)
     return file.getvalue()
 
 
@@ -465,10 +490,8 @@ def _read(
             original=_reading(original, place, reference),
             thumbnails={method: some[i] for method, some in readings.items()},
             original_bytes=c.original_bytes,
-            images={"original": c.preview}
-            | {method: t.content for method, t in c.thumbnails.items()}
-            if c.preview
-            else {},
+            preview=c.preview,
+            images={m: t.content for m, t in c.thumbnails.items() if c.preview},
         )
         for i, (c, original, place) in enumerate(zip(compared, originals, places, strict=True))
     ]
@@ -476,9 +499,9 @@ def _read(
 
 def _forget(photos: list[Photo], keep: int) -> None:
     """Drop the pictures of all but the worst photos."""
-    with_images = [photo for photo in photos if photo.images]
-    for photo in sorted(with_images, key=Photo.confidence_change)[keep:]:
-        photo.images.clear()
+    with_images = [i for i, photo in enumerate(photos) if photo.preview]
+    for i in sorted(with_images, key=lambda i: photos[i].confidence_change())[keep:]:
+        photos[i] = replace(photos[i], preview=b"", images={})
 
 
 def _reading(probabilities: Array, truth: int, network: Network) -> Reading:
@@ -500,7 +523,7 @@ def _method(
     return Method(
         top1=_mean(s.rank == 1 for s in seen) if labelled else None,
         top5=_mean(s.rank <= 5 for s in seen) if labelled else None,
-        agreement=1 - len(flipped) / len(photos),
+        agreement=(len(photos) - len(flipped)) / len(photos),
         confidence_change=_mean(p.confidence_change(name) for p in photos),
         psnr=_mean(v.psnr for v in values),
         ssim=_mean(v.ssim for v in values),
@@ -516,23 +539,27 @@ def _mean(values: Iterable[float]) -> float:
 
 def _truths(
     folder: Path, paths: Sequence[Path], judge: Network, labels: Labels
-) -> list[int | None]:
+) -> tuple[list[int | None], list[str]]:
     """The class of each photo among the judge's, by the name of its folder; None for all of them
-    where the folders are no classes."""
+    where the folders are no classes, and then the names of these folders."""
     if labels not in ("auto", "folders", "none"):
         raise ValueError(f"labels is {labels!r}; choose one of auto, folders, none")
+    if labels == "none":
+        return [None] * len(paths), []
     parents = {path.parent for path in paths}
     classes = {p: None if p == folder else judge.output_of(p.name) for p in parents}
-    unknown = sorted(str(p.relative_to(folder)) for p, place in classes.items() if place is None)
-    if labels == "none" or (labels == "auto" and len(unknown) == len(parents)):
-        return [None] * len(paths)
+    unknown = sorted(p for p, place in classes.items() if place is None)
+    named = [p.relative_to(folder).as_posix() for p in unknown if p != folder]
+    if labels == "auto" and len(unknown) == len(parents):
+        return [None] * len(paths), named
     if unknown:
+        said = named + [f"photos lie in {folder} itself"] * (folder in unknown)
         raise ValueError(
             f"{len(unknown)} of {len(parents)} folders are no classes of {judge.name} "
-            f"({', '.join(unknown[:5])}); name them by its labels (such as {judge.labels[0]!r}) or "
-            "WordNet ids, or leave the labels aside (labels none)"
+            f"({', '.join(said[:5])}); name them by its labels (such as {judge.labels[0]!r}) or "
+            "WordNet ids, or leave the labels aside (--labels none)"
         )
-    return [classes[path.parent] for path in paths]
+    return [classes[path.parent] for path in paths], []
 
 
 class Bundled:
@@ -543,13 +570,11 @@ class Bundled:
         self.name = "the bundled classifier"
         self.labels = self._classifier.labels
         self.threshold = self._classifier.threshold
-        self.names = [
-            (label, wordnet_id)
-            for label, wordnet_id in zip(self.labels, self._classifier.wordnet_ids, strict=True)
-        ]
+        self.names = list(zip(self.labels, self._classifier.wordnet_ids, strict=True))
 
     def prepare(self, image: Image.Image) -> Any:
-        return Image.fromarray(prepare(image)[0])
+        # not by `resize`, which would favour it
+        return Image.fromarray(prepare(_reduced(image, LARGEST))[0])
 
     def probabilities(self, prepared: Sequence[Any]) -> Array:
         return self._classifier.probabilities(list(prepared))
@@ -578,14 +603,27 @@ class Teacher:
             ) from error
         self.name, self.threshold = str(name), 0.0
         try:
-            self._model = AutoModelForImageClassification.from_pretrained(name).eval()
+            self._model, loaded = AutoModelForImageClassification.from_pretrained(
+                name, output_loading_info=True
+            )
             self._processor = AutoImageProcessor.from_pretrained(name)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever its libraries raise for damaged files
             raise OSError(f"the teacher {str(name)!r} cannot be loaded: {error}") from error
+        if missing := sorted(loaded["missing_keys"]):
+            raise OSError(
+                f"the teacher {str(name)!r} lacks weights ({', '.join(missing[:3])}): it was never "
+                "trained to classify"
+            )
+        self._model.eval()
         own = [str(self._model.config.id2label[i]) for i in range(self._model.config.num_labels)]
         self._by_name = outputs_by_name(own)
         self._outputs = list(range(len(own)))
-        self.labels = tuple(label.split(",")[0] for label in own)
+        short = [label.split(",")[0] for label in own]
+        # ImageNet has two cranes
+        self.labels = tuple(
+            one if short.count(one) == 1 else f"{label} ({i})"
+            for i, (one, label) in enumerate(zip(short, own, strict=True))
+        )
         if classes is not None:
             found = [[n for n in names if plain(n) in self._by_name] for names in classes]
             missing = [names[0] for names, known in zip(classes, found, strict=True) if not known]
@@ -593,20 +631,34 @@ class Teacher:
                 raise ValueError(
                     f"the teacher {name} knows {len(found) - len(missing)} of the classifier's "
                     f"{len(found)} classes (not {', '.join(missing[:3])}); to compare by its own "
-                    "classes let it read the thumbnails, too (judge teacher)"
+                    "classes let it read the thumbnails, too (--judge teacher)"
                 )
             self._outputs = [self._by_name[plain(known[0])] for known in found]
             self.labels = tuple(names[0] for names in classes)
 
     def prepare(self, image: Image.Image) -> Any:
-        return self._processor(images=rgb(image), return_tensors="np")["pixel_values"][0]
+        pixels = self._processor(
+            images=rgb(image), return_tensors="np", input_data_format="channels_last"
+        )
+        return pixels["pixel_values"][0]
 
     def probabilities(self, prepared: Sequence[Any]) -> Array:
         import torch
 
-        with torch.inference_mode():
-            logits = self._model(torch.from_numpy(np.stack(prepared))).logits.float()
-            return logits[:, self._outputs].softmax(1).numpy()
+        out = np.empty((len(prepared), len(self._outputs)), np.float32)
+        for shape in {one.shape for one in prepared}:
+            places = [i for i, one in enumerate(prepared) if one.shape == shape]
+            x = torch.from_numpy(np.stack([prepared[i] for i in places]))
+            try:
+                with torch.inference_mode():
+                    logits = self._model(x).logits.float()
+            except (RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"the teacher {self.name} cannot read what its own preprocessing makes of the "
+                    f"photos, {shape}: {error}"
+                ) from error
+            out[places] = logits[:, self._outputs].softmax(1).numpy()
+        return out
 
     def output_of(self, name: str) -> int | None:
         output = self._by_name.get(plain(name))

@@ -96,6 +96,8 @@ def test_sizes_that_it_cannot_read(classifier: ThumbnailClassifier) -> None:
         classifier(drawn_photo(100, 31))
     with pytest.raises(ValueError, match="4 times"):
         classifier(drawn_photo(330, 80))
+    with pytest.raises(ValueError, match="rgb, bgr"):
+        classifier(np.zeros((56, 56, 3), np.uint8), channel_order="RGB")
     with pytest.raises(TypeError, match="NoneType"):
         classifier([drawn_photo(56, 56), None])
 
@@ -139,6 +141,18 @@ def test_weights_of_another_kind() -> None:
         ThumbnailClassifier.from_pretrained("x4")
     with pytest.raises(ValueError, match="does not describe a classifier"):
         ThumbnailClassifier.from_pretrained(ROOT / "weights" / "x4")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": 0}, {"threshold": None}, {"classes": []}, {"classes": [{}] * 20}]
+)
+def test_config_that_does_not_fit(wrong: dict[str, object], tmp_path: Path) -> None:
+    source = ROOT / "weights" / "thumbnail20"
+    config = json.loads((source / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | wrong))
+    (tmp_path / "model.safetensors").symlink_to(source / "model.safetensors")
+    with pytest.raises(ValueError, match="does not fit"):
+        ThumbnailClassifier.from_pretrained(tmp_path)
 
 
 def test_classify_command(tmp_path: Path) -> None:

@@ -113,10 +113,9 @@ def test_flips_are_found(colours: None, photos: Path, tmp_path: Path) -> None:
     worst = min(found.photos, key=lambda p: p.confidence_change("given"))
     assert worst.name == "green/1.jpg" and worst.flipped("given") and not worst.flipped("bicubic")
     two = verify(photos, small, keep_images=2).photos
-    assert sum(bool(p.images) for p in two) == 2
-    assert next(p for p in two if p.name == worst.name).images.keys() == {
-        "original", "given", "learned", "bicubic",
-    }  # fmt: skip
+    assert sum(bool(p.images) for p in two) == sum(bool(p.preview) for p in two) == 2
+    kept = next(p for p in two if p.name == worst.name)
+    assert kept.images.keys() == {"given", "learned", "bicubic"}
 
 
 def test_without_labels(colours: None, photos: Path, tmp_path: Path) -> None:
@@ -155,11 +154,14 @@ def test_thumbnails_that_do_not_fit(colours: None, photos: Path, tmp_path: Path)
     shutil.copy(small / "green" / "0.jpg", small / "extra.jpg")
     tinted(1, 1).resize((24, 16)).save(small / "green" / "1.png")
     tinted(1, 1).resize((24, 16)).save(small / "green" / "1.webp")
-    failed = verify(photos, small).failed
-    assert sorted(failed) == ["red/0.jpg", "red/1.jpg", "small/extra.jpg"]
-    assert "missing" in failed["red/0.jpg"] and "larger" in failed["red/1.jpg"]
+    told: list[tuple[int, int]] = []
+    failed = verify(photos, small, report=lambda *done: told.append(done)).failed
+    extra = [str(small / name) for name in ("extra.jpg", "green/1.png", "green/1.webp")]
+    assert sorted(failed) == sorted(["red/0.jpg", "red/1.jpg", *extra])
+    assert "no thumbnail" in failed["red/0.jpg"] and "larger" in failed["red/1.jpg"]
+    assert failed[extra[0]] == "its original is missing" and told[-1] == (9, 9)
     (small / "green" / "1.jpg").unlink()
-    assert "several" in verify(photos, small).failed["green/1.jpg"]
+    assert "no thumbnail" in verify(photos, small).failed["green/1.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,10 @@ def test_thumbnails_that_do_not_fit(colours: None, photos: Path, tmp_path: Path)
         (["photos", "--judge", "teacher"], "needs a teacher"),
         (["photos", "--labels", "folders"], "no classes of"),
         (["mixed"], "1 of 2 folders are no classes"),
-        (["photos", "--factor", "50"], "none of 9 photos could be compared"),
+        (["photos", "--thumbnails", "mixed", "--factor", "2"], "get the size of those"),
+        (["photos", "--method", "given"], "name other weights"),
+        (["photos", "--report", "photos/red/0.jpg"], "does not end in .html"),
+        (["photos", "--fail-below", "nan"], "a share from 0 to 1"),
         (["photos", "--report", "nowhere/a.html"], "no folder nowhere"),
         (["photos", "--fail-below", "88"], "88"),
     ],
@@ -202,6 +207,65 @@ def test_bundled_classifier(tmp_path: Path) -> None:
     found = learned_downscale.verify(tmp_path)
     assert {p.truth for p in found.photos} == {"beagle", "golden retriever"}
     assert found.labelled and found.judge == found.reference == "the bundled classifier"
+
+
+def test_nothing_to_compare(colours: None, photos: Path, tmp_path: Path) -> None:
+    for path in photos.rglob("*.jpg"):
+        path.write_bytes(b"no photo")
+    result = run("verify", photos, "--json", "--report", tmp_path / "a.html")
+    assert result.exit_code == 1 and result.stderr.count("failed: ") == 9
+    said = json.loads(result.stdout)
+    assert (said["images"], said["failed"], said["methods"]) == (0, 9, {})
+    for wrong in ({"methods": ()}, {"methods": "learned"}, {"quality": 0}, {"limit": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            verify(photos, **wrong)
+
+
+def test_folders_that_are_no_classes_are_told(colours: None, photos: Path) -> None:
+    for name in Colours.labels:
+        (photos / name).rename(photos / f"my {name}")
+    result = run("verify", photos)
+    assert result.exit_code == 0 and "(my blue, my green, my red, ...) are no" in result.stderr
+    assert "are no" not in run("verify", photos, "--labels", "none").stderr
+
+
+def test_a_failure_without_words_is_one(
+    colours: None, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(verification, "encode", out_of_memory)
+    assert set(verify(photos).failed.values()) == {"MemoryError"}
+
+
+def test_thumbnails_are_told_apart_by_their_endings(
+    colours: None, photos: Path, tmp_path: Path
+) -> None:
+    """a.jpg and a.png are two photos: neither may take the other's thumbnail."""
+    tinted(0, 7).save(photos / "red" / "0.png")
+    run("convert", photos, tmp_path / "small", "--factor", 4)
+    found = verify(photos, tmp_path / "small", methods=("learned",))
+    assert found.failed == {} and found.methods["given"] == found.methods["learned"]
+    (tmp_path / "small" / "red" / "0.png").unlink()
+    assert list(verify(photos, tmp_path / "small").failed) == ["red/0.png"]
+
+
+def test_folders_in_one_another(colours: None, photos: Path, tmp_path: Path) -> None:
+    run("convert", photos, photos / "small", "--factor", 4)
+    assert verify(photos, photos / "small").images == 9
+    nest = tmp_path / "nest"
+    run("convert", photos, nest, "--factor", 4)
+    shutil.move(photos, nest / "full")
+    shutil.rmtree(nest / "full" / "small")
+    found = verify(nest / "full", nest)
+    assert found.images == 9
+
+
+def test_report_that_cannot_be_written(colours: None, photos: Path) -> None:
+    result = run("verify", photos, "--json", "--report", photos / ("a" * 300 + ".html"))
+    assert result.exit_code == 1 and "cannot be written" in result.stderr
+    assert json.loads(result.stdout)["images"] == 9
 
 
 def test_gate(colours: None, photos: Path) -> None:
@@ -357,7 +421,7 @@ def test_page_shows_the_worst_first_and_sorts(page: Any) -> None:
     assert page.locator("th[aria-sort=ascending]").text_content().strip() == "photo"
     page.get_by_role("button", name="photo").click()
     assert names(page) == sorted(names(page), reverse=True)
-    page.get_by_label("Sort").select_option("given")
+    page.get_by_label("Sort").select_option("m:given")
     assert names(page)[0] == "green/1.jpg"
 
 
@@ -396,6 +460,7 @@ def test_page_on_a_phone_and_in_the_dark(page: Any) -> None:
     light = background()
     page.emulate_media(color_scheme="dark")
     assert background() != light
+    page.locator("#summary td").first.evaluate("e => e.textContent = '/a/long/path/'.repeat(9)")
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 14
