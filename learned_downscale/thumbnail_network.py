@@ -32,6 +32,7 @@ class ThumbnailNetwork(nn.Module):
 
     With `stem_stride` 2 it is the published network, T; with 1 it is S: the same layers see a
     thumbnail at twice the resolution, at a quarter of T's operations for a quarter of T's sides.
+    It may `enlarge` its thumbnails by a factor first.
 
     Inside, images stand on their heads: T was trained with TensorFlow's padding, which before a
     stride of 2 pads even sides at the right and the bottom only. Turned, that is at the left and
@@ -41,13 +42,16 @@ class ThumbnailNetwork(nn.Module):
     Source: the layers are EfficientNet-Lite's; removing the stride is ours.
     """
 
-    def __init__(self, width: float, depth: float, stem_stride: int, classes: int) -> None:
+    def __init__(
+        self, width: float, depth: float, stem_stride: int, classes: int, enlarge: float = 1.0
+    ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
             "width": width,
             "depth": depth,
             "stem_stride": stem_stride,
             "classes": classes,
+            "enlarge": enlarge,
         }
         self.stem = _Convolution(3, 32, 3, stem_stride)
         blocks: list[nn.Module] = []
@@ -73,6 +77,9 @@ class ThumbnailNetwork(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, 1280), means over the positions of the last map."""
+        if self.config["enlarge"] != 1:
+            size = [round(side * self.config["enlarge"]) for side in x.shape[-2:]]
+            x = F.interpolate(x, size, mode="bicubic").clamp(0, 1)
         x = ((x - _MEAN) / _STD).flip(2, 3).contiguous(memory_format=torch.channels_last)
         return self.head(self.blocks(self.stem(x))).mean((2, 3))
 

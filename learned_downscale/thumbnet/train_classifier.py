@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from learned_downscale.resize import resize
@@ -73,7 +73,7 @@ def train_classifier(
     ).float()
     one_hot = torch.eye(len(photos.classes))
 
-    S, average = student(teacher), student(teacher)
+    S, average = (student(teacher, settings.enlarge) for _ in range(2))
     if start is not None:
         S.load_state_dict(start.state_dict())
         average.load_state_dict(start.state_dict())
@@ -144,24 +144,11 @@ class Features(nn.Module):
         return self.network.features(x)
 
 
-def student(teacher: ThumbnailNetwork) -> ThumbnailNetwork:
+def student(teacher: ThumbnailNetwork, enlarge: float) -> ThumbnailNetwork:
     """S, initialised from T: the same layers, the first without its stride."""
-    S = ThumbnailNetwork(**{**teacher.config, "stem_stride": 1})
+    S = ThumbnailNetwork(**{**teacher.config, "stem_stride": 1, "enlarge": enlarge})
     S.load_state_dict(teacher.state_dict())
     return S
-
-
-def load_student(run: Path, teacher: ThumbnailNetwork) -> ThumbnailNetwork:
-    """S of a finished run.
-
-    Raises:
-        FileNotFoundError: the run is not finished.
-    """
-    if not (run / STUDENT).is_file():
-        raise FileNotFoundError(f"{run} holds no finished run; finish it with the same command")
-    S = student(teacher)
-    S.load_state_dict(load_file(run / STUDENT))
-    return S.eval().requires_grad_(False)
 
 
 class Thumbnails:
