@@ -34,7 +34,8 @@ class Settings:
     # "autoencoder" rebuilds the photo from the thumbnail, by S's `Rebuild` or one thrown away.
     stage1: Literal["none", "fm", "autoencoder"] = "none"
     stage1_epochs: int = 2
-    decoder_lr: float = 1e-3  # of D
+    stage1_lr: float = 4e-3  # of E in stage 1
+    decoder_lr: float = 1e-3  # of D, and of S's `Rebuild` in stage 1
     layer: str = ""  # of T and S, whose feature maps FM compares; default: the last
 
     # Crop sides lie in [min_crop, 1] of the photo's.
@@ -59,8 +60,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         counts = ("channels", "size", "epochs", "batch_size", "accumulate", "stage1_epochs")
-        rates = ("rebuild", "ae", "student_lr", "downscaler_lr", "decoder_lr", "temperature")
-        _check(self, (*counts, *rates), ("seed", "weight_decay", "cl", "kd", "mm", "fm"))
+        rates = ("rebuild", "ae", "student_lr", "stage1_lr", "downscaler_lr", "decoder_lr")
+        _check(
+            self, (*counts, *rates, "temperature"), ("seed", "weight_decay", "cl", "kd", "mm", "fm")
+        )
         if not (self.cl or self.kd or self.fm):
             raise ValueError("cl, kd and fm are all 0: nothing would train S")
         if self.downscaler not in ("learned", *baselines.names()):

@@ -266,7 +266,11 @@ def _optimiser(settings: Settings, together: Together, stage: int) -> torch.opti
     groups: list[dict[str, Any]] = [
         {"params": rest, "lr": settings.student_lr},
         {"params": front, "lr": settings.decoder_lr if autoencoder else settings.student_lr},
-        {"params": list(E.parameters()), "lr": settings.downscaler_lr, "weight_decay": 0.0},
+        {
+            "params": list(E.parameters()),
+            "lr": settings.stage1_lr if stage == 1 else settings.downscaler_lr,
+            "weight_decay": 0.0,
+        },
     ]
     if D is not None:
         D.requires_grad_(stage == 1 or settings.fm > 0)
