@@ -260,7 +260,20 @@ def test_s_rebuilds_the_photo_first(
     train(settings, photos, T, tmp_path)
     _, _, S = load_run(tmp_path, T, CLASSES)
     assert all(not torch.equal(v, before[k]) for k, v in S.state_dict().items() if "front" in k)
-    assert suite.name(settings).endswith("S rebuilds 2x")
+    assert suite.student(settings) == "T, rebuilds 2x"
+
+
+def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    """Thumbnails rebuilt for a network that was never trained on any."""
+    T = load_teacher(teacher, CLASSES)
+    settings = replace(SETTINGS, epochs=0, stage1="autoencoder", stage1_epochs=2, rebuild=2)
+    E, S = train(settings, photos, T, tmp_path)
+    assert all(torch.equal(v, S.state_dict()[k]) for k, v in T.state_dict().items())
+    assert E.out.weight.abs().max() > 0
+    assert (suite.name(settings), suite.student(settings)) == (
+        "thumbnet",
+        "T, rebuilds 2x, not retrained",
+    )
 
 
 def test_e_from_other_weights_stays_frozen(photos: Photos, teacher: Path, tmp_path: Path) -> None:
@@ -286,6 +299,7 @@ def test_e_from_other_weights_stays_frozen(photos: Photos, teacher: Path, tmp_pa
         ({"stage1": "autoencoder", "fm": 1.0}, "begins with rebuild"),
         ({"downscaler": "box", "start": "x4"}, "not for box"),
         ({"freeze": "always"}, "stay untrained"),
+        ({"epochs": 0}, "nothing would be trained"),
     ],
 )
 def test_settings_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
@@ -633,14 +647,14 @@ def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:
     result = run("evaluate", *runs, *common, "--suite", "paper", "--out", out)
     assert result.exit_code == 0, result.output
     rows = {row["system"]: row for row in json.loads((out / "paper.json").read_text())}
-    assert set(rows) == {"original", *suite.WANTED, "thumbnet, no KD"}
+    assert set(rows) == {"original", "direct", "upsampled", *suite.WANTED, "thumbnet, no KD"}
     assert rows["thumbnet"]["seeds"] == [0, 1] and rows["thumbnet"]["top1_std"] is not None
     assert rows["bicubic-retrained"]["seeds"] == [0] and rows["bicubic-retrained"]["psnr"] is None
     assert rows["lanczos-retrained"]["top1"] is None and rows["lanczos-retrained"]["command"] == ""
     assert "--suite paper" in rows["thumbnet"]["command"]
     assert rows["upsampled"]["flops"] == rows["original"]["flops"] > 3 * rows["direct"]["flops"]
     assert rows["direct"]["flops"] == rows["thumbnet"]["flops"]
-    assert "| lanczos-retrained | 2 | not run |" in result.stdout
+    assert "| lanczos-retrained | 2 | T | not run |" in result.stdout
     assert result.stdout.strip() in (out / "paper.md").read_text()
     means = []
     for name in ("e0", "e1"):

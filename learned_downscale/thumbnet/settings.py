@@ -25,7 +25,7 @@ class Settings:
     # own (`Rebuild`); 1: it does not, and cannot read the fine detail that E hides in thumbnails.
     rebuild: int = 1
     size: int = 224  # side of the photos, px
-    epochs: int = 8  # of stage 2
+    epochs: int = 8  # of stage 2; 0: S reads what stage 1 gives it as T does, untrained
     batch_size: int = 32
     accumulate: int = 1  # parts in which a batch is computed, for less memory
     seed: int = 0
@@ -59,10 +59,12 @@ class Settings:
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of T, S and D; E is always float32
 
     def __post_init__(self) -> None:
-        counts = ("channels", "size", "epochs", "batch_size", "accumulate", "stage1_epochs")
+        counts = ("channels", "size", "batch_size", "accumulate", "stage1_epochs")
         rates = ("rebuild", "ae", "student_lr", "stage1_lr", "downscaler_lr", "decoder_lr")
         _check(
-            self, (*counts, *rates, "temperature"), ("seed", "weight_decay", "cl", "kd", "mm", "fm")
+            self,
+            (*counts, *rates, "temperature"),
+            ("seed", "epochs", "weight_decay", "cl", "kd", "mm", "fm"),
         )
         if not (self.cl or self.kd or self.fm):
             raise ValueError("cl, kd and fm are all 0: nothing would train S")
@@ -80,6 +82,8 @@ class Settings:
             raise ValueError(f"{self.downscaler} has nothing to train as an autoencoder")
         if self.stage1 == "autoencoder" and self.rebuild == 1 and self.fm:
             raise ValueError("with stage1 autoencoder, FM needs an S that begins with rebuild")
+        if not self.epochs and self.stage1 == "none":
+            raise ValueError("epochs is 0 and stage1 is none: nothing would be trained")
         if self.start and self.downscaler != "learned":
             raise ValueError(f"start is for a learned downscaler, not for {self.downscaler}")
         if self.freeze == "always" and self.downscaler == "learned" and not self.start:

@@ -21,12 +21,10 @@ from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.evaluate import accuracy, mean_psnr
 from learned_downscale.thumbnet.networks import Classifier
 from learned_downscale.thumbnet.settings import Settings
-from learned_downscale.thumbnet.train import load_run, predict
+from learned_downscale.thumbnet.train import load_run, load_settings, predict
 
-# The systems of which a row is wanted, whether or not they were run.
+# The systems of which a row is wanted for each S, whether or not they were run.
 WANTED = (
-    "direct",
-    "upsampled",
     "bicubic-retrained",
     "box-retrained",
     "lanczos-retrained",
@@ -40,7 +38,7 @@ WANTED = (
 class Row:
     """One system at one factor; None where it was not run, or there is no such figure.
 
-    seeds: the seeds of its runs; the accuracies are their means. top1, top5: percent.
+    student: S. seeds: the seeds of its runs; the accuracies are their means. top1, top5: percent.
     top1_std: sample standard deviation, in points. flops: multiply-adds of what classifies one
     thumbnail, as the paper counts; params: its parameters. downscaler_flops: multiply-adds of the
     thumbnail of one photo. activation_mb: largest input and output of a layer together, float32.
@@ -50,6 +48,7 @@ class Row:
 
     system: str
     factor: int
+    student: str
     seeds: list[int]
     top1: float | None = None
     top5: float | None = None
@@ -71,16 +70,28 @@ def name(settings: Settings) -> str:
     else:
         unsupervised = settings.stage1 == "autoencoder" and settings.freeze == "stage2"
         system = "autoencoder" if unsupervised else "thumbnet"
+    if not settings.epochs:
+        system = system.removesuffix("-retrained")
     marks = [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
     if settings.stage1 == "fm" or settings.fm:
         marks.append("FM")
-    if not settings.first_stride:
-        marks.append("no first stride")
-    if settings.rebuild > 1:
-        marks.append(f"S rebuilds {settings.rebuild}x")
-    if settings.student != "teacher":
-        marks.append(settings.student.rpartition(":")[2])
+    if settings.jpeg:
+        marks.append("JPEG")
+    if settings.start:
+        marks.append("E of another run")
     return ", ".join((system, *marks))
+
+
+def student(settings: Settings) -> str:
+    """What reads the thumbnails."""
+    parts = ["T" if settings.student == "teacher" else settings.student.rpartition(":")[2]]
+    if not settings.first_stride:
+        parts.append("no first stride")
+    if settings.rebuild > 1:
+        parts.append(f"rebuilds {settings.rebuild}x")
+    if not settings.epochs:
+        parts.append("not retrained")
+    return ", ".join(parts)
 
 
 def suite(
@@ -92,11 +103,12 @@ def suite(
 ) -> list[Row]:
     """The rows of T, of T on bicubic thumbnails, and of all finished runs, by factor and system."""
     size = photos.images.shape[-1]
-    rows = [_row("original", 1, [], [predict(teacher, photos.images)], photos, teacher, None)]
-    found: dict[tuple[int, str], list[tuple[int, nn.Module, Classifier]]] = defaultdict(list)
+    logits = [predict(teacher, photos.images)]
+    rows = [_row("original", 1, "T", [], logits, photos, teacher, None)]
+    found: dict[tuple[int, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        settings, E, S = load_run(run, teacher, photos.classes)
-        found[settings.factor, name(settings)].append((settings.seed, E, S))
+        settings = load_settings(run)
+        found[settings.factor, student(settings)][name(settings)].append(run)
     for factor in sorted({factor for factor, _ in found}):
         bicubic = baselines.make("bicubic", factor).to(teacher.mean.device)
 
@@ -106,23 +118,28 @@ def suite(
         for system, before in (("direct", bicubic), ("upsampled", enlarged)):
             report(f"{system} at {factor} per side")
             logits = [predict(teacher, photos.images, before)]
-            rows.append(_row(system, factor, [], logits, photos, teacher, bicubic, before))
-        systems = [s for f, s in found if f == factor]
-        for system in (*WANTED[2:], *sorted(set(systems) - set(WANTED))):
-            report(f"{system} at {factor} per side")
-            some = found.get((factor, system))
-            if not some:
-                rows.append(Row(system, factor, []))
-                continue
-            logits = [predict(S, photos.images, E) for _, E, S in some]
-            seeds = [seed for seed, _, _ in some]
-            rows.append(_row(system, factor, seeds, logits, photos, some[0][2], some[0][1]))
+            rows.append(_row(system, factor, "T", [], logits, photos, teacher, bicubic, before))
+        for S_name in sorted(S_name for f, S_name in found if f == factor):
+            systems = found[factor, S_name]
+            wanted = WANTED if not S_name.endswith("not retrained") else ()
+            for system in (*wanted, *sorted(set(systems) - set(wanted))):
+                report(f"{system} at {factor} per side, S: {S_name}")
+                if system not in systems:
+                    rows.append(Row(system, factor, S_name, []))
+                    continue
+                logits, seeds = [], []
+                for run in systems[system]:
+                    settings, E, S = load_run(run, teacher, photos.classes)
+                    logits.append(predict(S, photos.images, E))
+                    seeds.append(settings.seed)
+                rows.append(_row(system, factor, S_name, seeds, logits, photos, S, E))
     return [Row(**{**asdict(row), "command": command}) if row.top1 else row for row in rows]
 
 
 def _row(
     system: str,
     factor: int,
+    student: str,
     seeds: list[int],
     logits: list[Tensor],
     photos: Photos,
@@ -140,6 +157,7 @@ def _row(
     return Row(
         system=system,
         factor=factor,
+        student=student,
         seeds=seeds,
         top1=statistics.mean(top1),
         top5=statistics.mean(five for _, five in reached),
@@ -216,18 +234,19 @@ def _speed(network: nn.Module, x: Tensor) -> float:
 def markdown(rows: Sequence[Row]) -> str:
     """The table as people read it."""
     lines = [
-        "| system | factor | seeds | top-1 % | top-5 % | S: G multiply-adds | S: M params "
+        "| system | factor | S | seeds | top-1 % | top-5 % | S: G multiply-adds | S: M params "
         "| downscaler: M multiply-adds | activations, MB | images/s | PSNR, dB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in rows:
         if r.top1 is None or r.flops is None or r.params is None:
-            lines.append(f"| {r.system} | {r.factor} | not run | | | | | | | | |")
+            lines.append(f"| {r.system} | {r.factor} | {r.student} | not run | | | | | | | | |")
             continue
         spread = "" if r.top1_std is None else f" +- {r.top1_std:.1f}"
         cells = [
             r.system,
             r.factor,
+            r.student,
             len(r.seeds) or "",
             f"{r.top1:.1f}{spread}",
             f"{r.top5:.1f}",

@@ -318,6 +318,17 @@ def _sum(accelerator: Accelerator, terms: dict[str, float]) -> dict[str, float]:
     return dict(zip(terms, accelerator.reduce(values, "sum").tolist(), strict=True))
 
 
+def load_settings(run: Path) -> Settings:
+    """The settings of a finished run.
+
+    Raises:
+        FileNotFoundError: the run is not finished.
+    """
+    if not (run / STUDENT).is_file():
+        raise FileNotFoundError(f"{run} holds no finished run; finish it with `train --run {run}`")
+    return Settings(**json.loads((run / SETTINGS).read_text())["settings"])
+
+
 def load_run(
     run: Path, teacher: Classifier, classes: tuple[str, ...]
 ) -> tuple[Settings, nn.Module, Classifier]:
@@ -327,14 +338,12 @@ def load_run(
         FileNotFoundError: the run is not finished.
         ValueError: it had another teacher, or other classes.
     """
-    if not (run / STUDENT).is_file():
-        raise FileNotFoundError(f"{run} holds no finished run; finish it with `train --run {run}`")
+    settings = load_settings(run)
     made_of = json.loads((run / SETTINGS).read_text())
     if made_of["teacher"] != fingerprint(teacher):
         raise ValueError(
             f"{run} was trained with another teacher or on other classes; name those it had"
         )
-    settings = Settings(**made_of["settings"])
     E = make_downscaler(settings).to(teacher.mean.device)
     S = make_student(settings, teacher, classes)
     E.load_state_dict(load_file(run / DOWNSCALER))
