@@ -47,6 +47,12 @@ from learned_downscale.cli.terminal import tell
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder to which --suite writes its table, such as benchmarks.",
 )
+@click.option(
+    "--jpeg",
+    "quality",
+    type=click.IntRange(1, 100),
+    help="S sees thumbnails that were saved as JPEG of this quality.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of Markdown.")
 def evaluate(
     runs: tuple[Path, ...],
@@ -56,6 +62,7 @@ def evaluate(
     cards: tuple[Path, ...],
     suite: str | None,
     out: Path | None,
+    quality: int | None,
     as_json: bool,
 ) -> None:
     """Print the accuracy of T on originals and of S on thumbnails, for runs of `train`.
@@ -64,8 +71,10 @@ def evaluate(
     """
     if suite is None and out is not None:
         raise click.UsageError("--out is where --suite writes to; without it there is --json")
-    if suite is not None and cards:
-        raise click.UsageError("--suite writes no cards; leave --card out")
+    if cards and (suite is not None or quality is not None):
+        raise click.UsageError("cards hold neither --suite nor --jpeg; leave --card out")
+    if suite is not None and quality is not None:
+        raise click.UsageError("--suite measures no --jpeg; leave one out")
     photos, T = read_inputs(data, teacher, size)
 
     import torch
@@ -84,7 +93,7 @@ def evaluate(
         _suite(photos, T, runs, [*command, "--suite", suite], where, out, as_json)
         return
     try:
-        rows = measure(photos, T, runs)
+        rows = measure(photos, T, runs, quality)
         for folder in cards:
             factor = pretrained.load(folder).factor
             shown = [row for row in rows if row.factor in (1, factor)]

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from learned_downscale import Downscaler, pretrained, resize
 from learned_downscale.cli import main
 from learned_downscale.labels import match_classes
-from learned_downscale.thumbnet import baselines, losses, suite
+from learned_downscale.thumbnet import baselines, evaluate, losses, suite
 from learned_downscale.thumbnet.data import Augmented, Photos, read_photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.log import read_log
@@ -631,6 +631,26 @@ def test_costs_are_counted() -> None:
     assert suite.downscaler_cost(Downscaler(4), 4, photo) == bicubic + layers
 
 
+def test_evaluate_through_jpeg(
+    photos: Photos, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S sees the saved thumbnails, T the photos."""
+    T = load_teacher(teacher, CLASSES)
+    train(replace(SETTINGS, epochs=1), photos, T, tmp_path)
+    qualities: list[int] = []
+
+    def black(x: torch.Tensor, quality: int) -> torch.Tensor:
+        qualities.append(quality)
+        return torch.zeros_like(x)
+
+    plain = evaluate.evaluate(photos, T, [tmp_path])
+    monkeypatch.setattr(evaluate, "jpeg", black)
+    saved = evaluate.evaluate(photos, T, [tmp_path], quality=80)
+    assert qualities == [80]
+    assert saved[0] == plain[0]
+    assert saved[1].top1 == pytest.approx(100 / 3)  # one answer for every photo
+
+
 def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:
     common = ["--data", folder, "--teacher", teacher, "--size", 32]
     recipe = ["--factor", 2, "--epochs", 1, "--batch-size", 8]
@@ -656,6 +676,10 @@ def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:
     assert rows["direct"]["flops"] == rows["thumbnet"]["flops"]
     assert "| lanczos-retrained | 2 | T | not run |" in result.stdout
     assert result.stdout.strip() in (out / "paper.md").read_text()
+    assert (out / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
+    run("train", *common, *recipe, "--seed", 2, "--cl", 0.2, "--run", tmp_path / "other")
+    result = run("evaluate", *runs, tmp_path / "other", *common, "--suite", "paper")
+    assert result.exit_code == 1 and "differ in seed, cl" in result.output
     means = []
     for name in ("e0", "e1"):
         rows_of_one = json.loads(run("evaluate", tmp_path / name, *common, "--json").stdout)

@@ -54,10 +54,10 @@ Licence: {license}. {note}
 
 ## Recipe
 
-E and S (a copy of T, batch norm kept at T's statistics) were trained together on the labels and
-on T's logits of the whole photos: L = {mm} L_MM + {cl} L_CL + {kd} L_KD, with the formulas in
-`learned_downscale/thumbnet/losses.py`. AdamW, a warm-up, then a cosine to 0; flips, and crops at
-the photo's own resolution. T: {teacher}.
+{recipe}
+
+Formulas: `learned_downscale/thumbnet/losses.py`. AdamW, a warm-up, then a cosine to 0, in each
+stage; flips, and crops at the photo's own resolution. T: {teacher}.
 
 | setting | value |
 | --- | --- |
@@ -109,16 +109,42 @@ def render(
         figures=table,
         data="\n".join(f"- {item}" for item in training["data"]),
         settings="\n".join(f"| {f.name} | {getattr(settings, f.name)} |" for f in fields(settings)),
-        mm=settings.mm,
-        cl=settings.cl,
-        kd=settings.kd,
+        recipe=_recipe(settings),
         **{k: training[k] for k in ("photos", "classes", "teacher", "license", "note")},
     )
 
 
+def _recipe(settings: Settings) -> str:
+    """The stages, in words."""
+    together = "E and S" if settings.freeze == "no" else "S, E as it was,"
+    supervised = (
+        f"{together} learned from the labels and T's logits of the whole photos: "
+        f"L = {settings.mm:g} L_MM + {settings.cl:g} L_CL + {settings.kd:g} L_KD"
+        + (f" + {settings.fm:g} L_FM" if settings.fm else "")
+        + ", batch norm kept at T's statistics."
+    )
+    if settings.stage1 == "none":
+        return supervised
+    if settings.stage1 == "fm":
+        first = (
+            "E, S and a decoder D learned to rebuild T's feature maps of the originals: "
+            f"L = {settings.mm:g} L_MM + {settings.fm or 1.0:g} L_FM."
+        )
+    else:
+        times = settings.rebuild if settings.rebuild > 1 else settings.factor
+        owner = "the first layers of S" if settings.rebuild > 1 else "a decoder"
+        first = (
+            f"E and {owner} learned to rebuild the photo at {times} times the thumbnail's "
+            f"sides: L = {settings.ae:g} L_AE + {settings.mm:g} L_MM."
+        )
+    if not settings.epochs:
+        return f"Without labels, {first} No network was trained on the thumbnails."
+    return f"Stage 1, without labels: {first} Stage 2: {supervised}"
+
+
 _EXPLAINED = (
-    "`original` is T on the photos themselves; `thumbnet` is S trained with E; "
-    "`bicubic-retrained` is S trained on Pillow's bicubic thumbnails with the same settings. "
+    "`original` is T on the photos themselves; `thumbnet` is S on E's thumbnails; "
+    "`bicubic-retrained` is S on Pillow's bicubic thumbnails, trained with the same settings. "
     "PSNR: E's 8-bit thumbnails against Pillow's bicubic, mean over the photos. "
     "With one seed a system, differences below about 1 point of top-1 are noise."
 )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from learned_downscale.downscaler import Downscaler, bicubic
 from learned_downscale.thumbnet.data import Photos
+from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.networks import Classifier
 from learned_downscale.thumbnet.train import load_run, predict
 
@@ -33,21 +35,28 @@ class Row:
     photos: int
 
 
-def evaluate(photos: Photos, teacher: Classifier, runs: Sequence[Path]) -> list[Row]:
+def evaluate(
+    photos: Photos, teacher: Classifier, runs: Sequence[Path], quality: int | None = None
+) -> list[Row]:
     """T on the originals, then S on E's thumbnails (8 bits) for each finished run.
 
-    Everything is computed in float32.
+    Everything is computed in float32. quality: S sees the thumbnails as they come back from JPEG
+    files of this quality.
     """
     rows = [_row("original", 1, None, predict(teacher, photos.images), photos, None)]
     for run in runs:
         settings, E, S = load_run(run, teacher, photos.classes)
-        logits = predict(S, photos.images, E)
+        logits = predict(S, photos.images, E if quality is None else partial(_saved, E, quality))
         if isinstance(E, Downscaler):
             system, psnr = "thumbnet", mean_psnr(photos.images, E)
         else:
             system, psnr = f"{settings.downscaler}-retrained", None
         rows.append(_row(system, settings.factor, settings.seed, logits, photos, psnr))
     return rows
+
+
+def _saved(E: nn.Module, quality: int, x: Tensor) -> Tensor:
+    return jpeg(E(x), quality)
 
 
 @torch.no_grad()

@@ -53,7 +53,7 @@ class Settings:
     kd: float = 0.7
     mm: float = 2.0
     fm: float = 0.0
-    ae: float = 10.0  # of L_AE in an autoencoder's stage 1: L = ae L_AE + mm L_MM
+    ae: float = 40.0  # of L_AE in an autoencoder's stage 1: L = ae L_AE + mm L_MM
     temperature: float = 2.0
 
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of T, S and D; E is always float32

@@ -75,6 +75,11 @@ def name(settings: Settings) -> str:
     marks = [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
     if settings.stage1 == "fm" or settings.fm:
         marks.append("FM")
+    if settings.stage1 == "autoencoder" and (settings.mm, settings.ae) != (
+        Settings.mm,
+        Settings.ae,
+    ):
+        marks.append(f"MM {settings.mm:g}, AE {settings.ae:g}")
     if settings.jpeg:
         marks.append("JPEG")
     if settings.start:
@@ -101,7 +106,13 @@ def suite(
     command: str,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
-    """The rows of T, of T on bicubic thumbnails, and of all finished runs, by factor and system."""
+    """The rows of T, of T on bicubic thumbnails, and of all finished runs, by factor and system.
+
+    Raises:
+        FileNotFoundError: a run is not finished.
+        ValueError: a run had another teacher or other classes, or runs of one row differ in more
+            than their seeds.
+    """
     size = photos.images.shape[-1]
     logits = [predict(teacher, photos.images)]
     rows = [_row("original", 1, "T", [], logits, photos, teacher, None)]
@@ -127,6 +138,7 @@ def suite(
                 if system not in systems:
                     rows.append(Row(system, factor, S_name, []))
                     continue
+                _check_equal(systems[system])
                 logits, seeds = [], []
                 for run in systems[system]:
                     settings, E, S = load_run(run, teacher, photos.classes)
@@ -134,6 +146,18 @@ def suite(
                     seeds.append(settings.seed)
                 rows.append(_row(system, factor, S_name, seeds, logits, photos, S, E))
     return [Row(**{**asdict(row), "command": command}) if row.top1 else row for row in rows]
+
+
+def _check_equal(runs: Sequence[Path]) -> None:
+    """A mean over seeds is one of runs that differ in nothing else."""
+    first, *others = (asdict(load_settings(run)) for run in runs)
+    for run, other in zip(runs[1:], others, strict=True):
+        differ = [k for k, v in first.items() if other[k] != v]
+        if differ != ["seed"]:
+            raise ValueError(
+                f"{runs[0]} and {run} would be one row of the table, but differ in "
+                f"{', '.join(differ) or 'nothing'}; leave one out"
+            )
 
 
 def _row(
@@ -265,5 +289,46 @@ def write(folder: Path, rows: Sequence[Row], command: str, note: str) -> None:
     """folder/paper.json and folder/paper.md."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "paper.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-    text = f"# The table of the paper\n\n{note}\n\n{markdown(rows)}\n\n```\n{command}\n```\n"
+    picture = ""
+    if draw(folder / "tradeoff.png", rows):
+        picture = f"\n\n![{_DRAWN}](tradeoff.png)\n\n{_DRAWN}."
+    text = (
+        f"# The table of the paper\n\n{note}\n\n{markdown(rows)}{picture}\n\n```\n{command}\n```\n"
+    )
     (folder / "paper.md").write_text(text, encoding="utf-8")
+
+
+_DRAWN = "Accuracy of S against how much E's thumbnails look like bicubic ones; dotted: bicubic"
+
+
+def draw(path: Path, rows: Sequence[Row]) -> bool:
+    """The trade-off between natural and machine-readable thumbnails as a picture, one line for
+    each factor and S; False if there are not two E's to compare."""
+    lines: dict[tuple[int, str], list[tuple[float, float, str]]] = defaultdict(list)
+    for row in rows:
+        if row.psnr is not None and row.top1 is not None:
+            lines[row.factor, row.student].append((row.psnr, row.top1, row.system))
+    lines = {key: sorted(points) for key, points in lines.items() if len(points) > 1}
+    if not lines:
+        return False
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for n, ((factor, student), points) in enumerate(lines.items()):
+        colour = f"C{n}"
+        psnr, top1 = ([point[i] for point in points] for i in (0, 1))
+        axes.plot(psnr, top1, "o-", color=colour, label=f"{factor} per side, S: {student}")
+        for x, y, system in points:
+            axes.annotate(
+                system, (x, y), xytext=(4, 4), textcoords="offset points", fontsize="small"
+            )
+        mine = [row for row in rows if (row.factor, row.student) == (factor, student)]
+        for row in mine:
+            if row.system in ("bicubic", "bicubic-retrained") and row.top1 is not None:
+                axes.axhline(row.top1, color=colour, linestyle=":")
+    axes.set(xlabel="PSNR against Pillow's bicubic, dB", ylabel="top-1, %")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    return True
