@@ -111,6 +111,7 @@ def train(
     click.echo(f"{len(photos)} photos of {len(photos.classes)} classes", err=True)
 
     from learned_downscale.thumbnet import card
+    from learned_downscale.thumbnet.train import decoder_of
     from learned_downscale.thumbnet.train import train as run_training
 
     with Progress() as progress:
@@ -133,7 +134,7 @@ def train(
         note=note,
     )
     text = card.render(out.name, sum(p.numel() for p in E.parameters()), training, None)
-    pretrained.save(out, E, text, training=training)
+    pretrained.save(out, E, text, decoder=decoder_of(run, settings), training=training)
     try:
         from learned_downscale.export import export
 

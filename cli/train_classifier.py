@@ -96,7 +96,7 @@ def train_classifier(
             S = run_training(settings, photos, T, run, progress, start=start)
         except (OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
-    about = {
+    about: dict[str, Any] = {
         "classes": [{"wordnet_id": c, "label": readable.get(c, c)} for c in photos.classes],
         "threshold": THRESHOLD,
         "temperature": 1.0,

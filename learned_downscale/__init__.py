@@ -14,12 +14,14 @@ from learned_downscale.resize import Plan, resize
 
 if TYPE_CHECKING:
     from learned_downscale.classifier import Prediction, ThumbnailClassifier
+    from learned_downscale.decoder import Decoder
     from learned_downscale.downscaler import Downscaler
     from learned_downscale.stream import downscale_rows
     from learned_downscale.verification import Verification, verify
 
 __version__ = "0.1.0"
 __all__ = [
+    "Decoder",
     "Downscaler",
     "Plan",
     "Prediction",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _LATER = {
+    "Decoder": "decoder",
     "Downscaler": "downscaler",
     "Prediction": "classifier",
     "ThumbnailClassifier": "classifier",

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import nn
 
+    from learned_downscale.decoder import Decoder
     from learned_downscale.downscaler import Downscaler
     from learned_downscale.thumbnail_network import ThumbnailNetwork
 
 CONFIG, WEIGHTS, ONNX = "config.json", "model.safetensors", "model.onnx"
+DECODER = "decoder.safetensors"
 
-# What weights can be of: the key of config.json that holds the network's arguments.
-Kind = Literal["downscaler", "classifier"]
+# What weights can be of: the key of config.json that holds the network's arguments. A decoder
+# lies beside its downscaler.
+Kind = Literal["downscaler", "classifier", "decoder"]
 
 
 def bundled(kind: Kind = "downscaler") -> list[str]:
@@ -60,12 +63,20 @@ def load_classifier(
     return _load("classifier", ThumbnailNetwork, name, revision)
 
 
+def load_decoder(name: str | Path, *, revision: str | None = None) -> Decoder:
+    """D of an E, in evaluation mode, on the CPU; as `load` otherwise."""
+    from learned_downscale.decoder import Decoder
+
+    return _load("decoder", Decoder, name, revision)[0]
+
+
 def _load(
     kind: Kind, network: type[nn.Module], name: str | Path, revision: str | None
 ) -> tuple[Any, dict[str, Any]]:
-    config_path, weights_path = _locate(kind, name, WEIGHTS, revision)
-    config = _read_config(kind, config_path)
-    content = _checked(weights_path, config_path, config["sha256"])
+    file, sha256 = (DECODER, "decoder_sha256") if kind == "decoder" else (WEIGHTS, "sha256")
+    config_path, weights_path = _locate(kind, name, file, revision)
+    config = _read_config(kind, config_path, sha256)
+    content = _checked(weights_path, config_path, config[sha256])
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load as load_tensors
@@ -107,14 +118,14 @@ def load_onnx(name: str | Path, *, revision: str | None = None) -> tuple[bytes, 
 _EXPORT = "make it with `learned-downscale export {}`"
 
 
-def _read_config(kind: Kind, path: Path) -> dict[str, Any]:
+def _read_config(kind: Kind, path: Path, sha256: str = "sha256") -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        return {**config, kind: dict(config[kind]), "sha256": config["sha256"]}
+        return {**config, kind: dict(config[kind]), sha256: config[sha256]}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} does not describe a {kind} ({type(error).__name__}: {error}); "
-            f"it needs the keys {kind!r} and 'sha256' that training writes"
+            f"it needs the keys {kind!r} and {sha256!r} that training writes"
         ) from error
 
 
@@ -146,10 +157,11 @@ def save(
     model: Downscaler | ThumbnailNetwork,
     card: str,
     kind: Kind = "downscaler",
+    decoder: Decoder | None = None,
     **extra: Any,
 ) -> None:
     """Write config.json, model.safetensors and the model card README.md into `folder`, a
-    classifier's weights in float16.
+    classifier's weights in float16; a downscaler's decoder into decoder.safetensors.
 
     `extra` goes into config.json as it is: what the weights were trained with.
     """
@@ -166,6 +178,11 @@ def save(
         **extra,
     }
     folder.mkdir(parents=True, exist_ok=True)
+    if decoder is not None:
+        beside = save_tensors({k: v.contiguous() for k, v in decoder.state_dict().items()})
+        (folder / DECODER).write_bytes(beside)
+        config["decoder"] = decoder.config
+        config["decoder_sha256"] = hashlib.sha256(beside).hexdigest()
     (folder / WEIGHTS).write_bytes(content)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")

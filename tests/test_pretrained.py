@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from learned_downscale import Downscaler, pretrained
+from learned_downscale import Decoder, Downscaler, pretrained
 
 
 @pytest.fixture
@@ -42,6 +42,25 @@ def test_folder_round_trip(folder: Path) -> None:
     x = torch.rand(1, 3, 16, 16)
     assert torch.equal(model(x), again(x))
     assert (folder / "README.md").read_text() == "a card"
+
+
+def test_decoder_beside_its_downscaler(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"decoder\.safetensors is missing"):
+        Decoder.from_pretrained(folder)
+    model, decoder = Downscaler.from_pretrained(folder), Decoder(2, width=8)
+    pretrained.save(folder, model, "a card", decoder=decoder)
+    again = Decoder.from_pretrained(folder)
+    x = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(again(x), decoder(x)) and again(x).shape == (2, 3, 10, 14)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(again(x), decoder(x))  # 8 bits of mantissa are too few
+    assert not again.training
+    path = folder / "decoder.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(ValueError, match="damaged"):
+        Decoder.from_pretrained(folder)
+    with pytest.raises(ValueError, match="whole factor from 2"):
+        Decoder(1)
 
 
 def change_config(folder: Path, **changes: object) -> None:

@@ -31,7 +31,7 @@ from learned_downscale.thumbnet.settings import PRESETS, Settings
 
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
 from learned_downscale.thumbnet.networks import Classifier, load_teacher  # noqa: E402
-from learned_downscale.thumbnet.train import load_run, predict, train  # noqa: E402
+from learned_downscale.thumbnet.train import decoder_of, load_run, predict, train  # noqa: E402
 
 CLASSES = ("cat", "dog", "owl")
 SETTINGS = Settings(
@@ -270,6 +270,9 @@ def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> No
     E, S = train(settings, photos, T, tmp_path)
     assert all(torch.equal(v, S.state_dict()[k]) for k, v in T.state_dict().items())
     assert E.out.weight.abs().max() > 0
+    D = decoder_of(tmp_path, settings)
+    assert D is not None
+    assert all(torch.equal(v, S.front.state_dict()[k]) for k, v in D.state_dict().items())
     assert (suite.name(settings), suite.student(settings)) == (
         "thumbnet",
         "T, rebuilds 2x, not retrained",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import itertools
 import pickle
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from learned_downscale.decoder import Decoder
 from learned_downscale.labels import match_classes
 from learned_downscale.thumbnail_network import ThumbnailNetwork
 
@@ -69,7 +69,7 @@ class Classifier(nn.Module):
     def student(self, first_stride: bool = True, rebuild: int = 1) -> Classifier:
         """S: a copy of T to be trained; without `first_stride`, its first layer keeps the
         thumbnail's resolution, at four times the operations. With `rebuild` above 1 it begins
-        with a `Rebuild` (new weights, of torch's random state).
+        with a `Decoder` (new weights, of torch's random state).
 
         Batch norm stays at T's statistics: in training mode it forgets them within the first
         hundreds of steps of small batches, and S never recovers (measured).
@@ -79,7 +79,7 @@ class Classifier(nn.Module):
             first = next(m for m in S.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1)
             first.stride = (1, 1)
         if rebuild > 1:
-            S.front = Rebuild(rebuild).to(self.mean.device)
+            S.front = Decoder(rebuild).to(self.mean.device)
         return S.eval().requires_grad_(True)
 
 
@@ -108,8 +108,8 @@ def _last_map(network: Classifier) -> str:
     return found[-1]
 
 
-class Decoder(nn.Module):
-    """D: rebuilds T's feature map of the original from S's of the thumbnail.
+class FeatureDecoder(nn.Module):
+    """The D of FM: rebuilds T's feature map of the original from S's of the thumbnail.
 
     (N, inside, h, w) and a size (H, W) -> (N, outside, H, W). Source: the paper names it; the
     layers are ours: two 3x3 convolutions, enlarged (bilinear) in between.
@@ -123,33 +123,6 @@ class Decoder(nn.Module):
     def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         maps = F.interpolate(F.relu(self.inner(maps)), size, mode="bilinear")
         return self.outer(maps)
-
-
-class Rebuild(nn.Module):
-    """The first layers of an S that reads thumbnails as photos `factor` times as large per side.
-
-    (N, 3, h, w) -> (N, 3, factor*h, factor*w), both in [0, 1] but for overshoots: bicubic, and
-    what three 3x3 convolutions at the thumbnail's resolution add. Source: ours. The paper's D
-    rebuilds T's feature maps of the original; this one's T is the photo.
-    """
-
-    def __init__(self, factor: int, width: int = 32) -> None:
-        super().__init__()
-        self.factor = factor
-        channels = (3, width, width, 3 * factor**2)
-        self.layers = nn.Sequential()
-        for inside, outside in itertools.pairwise(channels):
-            # replicated borders: a border of zeros is an edge that no photo has
-            self.layers.append(nn.Conv2d(inside, outside, 3, padding=1, padding_mode="replicate"))
-            self.layers.append(nn.ReLU())
-        del self.layers[-1]
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(self, x: Tensor) -> Tensor:
-        # bfloat16 has 8 bits: too few for detail of a few levels on top of a thumbnail
-        with torch.autocast(x.device.type, enabled=False):
-            fine = F.pixel_shuffle(self.layers(x - 0.5), self.factor)
-            return fine + F.interpolate(x, scale_factor=self.factor, mode="bicubic")
 
 
 def fingerprint(network: nn.Module) -> str:

@@ -22,7 +22,7 @@ class Settings:
     student: str = "teacher"  # S: T's architecture and weights, or another network's name
     first_stride: bool = True  # False: S's first layer has no stride (4 times the operations)
     # S first rebuilds the photo at this many times the thumbnail's sides, by a few layers of its
-    # own (`Rebuild`); 1: it does not, and cannot read the fine detail that E hides in thumbnails.
+    # own (`Decoder`); 1: it does not, and cannot read the fine detail that E hides in thumbnails.
     rebuild: int = 1
     size: int = 224  # side of the photos, px
     epochs: int = 8  # of stage 2; 0: S reads what stage 1 gives it as T does, untrained
@@ -31,11 +31,11 @@ class Settings:
     seed: int = 0
 
     # Stage 1, without labels: "fm" (the paper's) rebuilds T's feature maps from S's, by D;
-    # "autoencoder" rebuilds the photo from the thumbnail, by S's `Rebuild` or one thrown away.
+    # "autoencoder" rebuilds the photo from the thumbnail, by S's `Decoder` or one thrown away.
     stage1: Literal["none", "fm", "autoencoder"] = "none"
     stage1_epochs: int = 2
     stage1_lr: float = 4e-3  # of E in stage 1
-    decoder_lr: float = 1e-3  # of D, and of S's `Rebuild` in stage 1
+    decoder_lr: float = 1e-3  # of D
     layer: str = ""  # of T and S, whose feature maps FM compares; default: the last
 
     # Crop sides lie in [min_crop, 1] of the photo's.

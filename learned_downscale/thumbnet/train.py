@@ -27,6 +27,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from learned_downscale.decoder import Decoder
 from learned_downscale.downscaler import Downscaler
 from learned_downscale.thumbnet import baselines, losses
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos
@@ -34,8 +35,7 @@ from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.log import Log
 from learned_downscale.thumbnet.networks import (
     Classifier,
-    Decoder,
-    Rebuild,
+    FeatureDecoder,
     fingerprint,
     load_teacher,
 )
@@ -43,6 +43,7 @@ from learned_downscale.thumbnet.settings import ClassifierSettings, Settings
 
 CHECKPOINT, SETTINGS, STUDENT = "checkpoint.pt", "settings.json", "student.safetensors"
 DOWNSCALER, TEACHER_LOGITS = "downscaler.safetensors", "teacher_logits.safetensors"
+DECODER = "decoder.safetensors"  # S's first layers as stage 1 left them, if E stayed so, too
 
 # Called after every step with (steps done, steps in all, the loss terms by name).
 Report = Callable[[int, int, dict[str, float]], None]
@@ -124,13 +125,13 @@ def make_decoder(settings: Settings, teacher: Classifier, S: Classifier) -> nn.M
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed + 1)
         if autoencoder and settings.rebuild == 1:
-            return Rebuild(settings.factor)
+            return Decoder(settings.factor)
         if settings.stage1 != "fm" and not settings.fm:
             return None
         x = torch.zeros(1, 3, settings.size, settings.size, device=teacher.mean.device)
         with torch.no_grad():
             channels = [network.read(x)[1].shape[1] for network in (S, teacher)]
-        return Decoder(*channels)
+        return FeatureDecoder(*channels)
 
 
 def train(
@@ -242,16 +243,23 @@ def train(
                 if done % per_epoch == 0 or done in (total, stop_after):
                     state = {"together": together, "optimiser": optimiser, "schedule": schedule}
                     checkpoint(run / CHECKPOINT, done, state, stage=stage)
+        stays = settings.freeze != "no" or not settings.epochs
+        if stays and stage == 1 and done == first and log is not None and settings.rebuild > 1:
+            keep(S.front, run / DECODER)
         if done == stop_after:
             break
 
     if done == total and log is not None:
-        for module, name in ((E, DOWNSCALER), (S, STUDENT)):
-            # safetensors takes no channels_last
-            save_file({k: v.contiguous() for k, v in module.state_dict().items()}, run / name)
+        keep(E, run / DOWNSCALER)
+        keep(S, run / STUDENT)
         log.draw()
     accelerator.wait_for_everyone()
     return E, S
+
+
+def keep(module: nn.Module, path: Path) -> None:
+    """The weights as a file; safetensors takes no channels_last."""
+    save_file({k: v.contiguous() for k, v in module.state_dict().items()}, path)
 
 
 def _optimiser(settings: Settings, together: Together, stage: int) -> torch.optim.Optimizer:
@@ -349,6 +357,15 @@ def load_run(
     E.load_state_dict(load_file(run / DOWNSCALER))
     S.load_state_dict(load_file(run / STUDENT))
     return settings, E.eval(), S.eval()
+
+
+def decoder_of(run: Path, settings: Settings) -> Decoder | None:
+    """The D that fits the E of a run, whatever network comes behind; None where it has none."""
+    if not (run / DECODER).is_file():
+        return None
+    D = Decoder(settings.rebuild)
+    D.load_state_dict(load_file(run / DECODER))
+    return D
 
 
 def cached(path: Path, teacher: nn.Module, photos: Photos, compute: Callable[[], Tensor]) -> Tensor:

@@ -1,0 +1,61 @@
+"""D, the decoder: the first layers of a network that reads E's thumbnails as larger photos."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Decoder(nn.Module):
+    """D: rebuilds a photo at `factor` times the thumbnail's sides, with the detail that E hides.
+
+    (N, 3, h, w) -> (N, 3, factor*h, factor*w), RGB in [0, 1], but for overshoots, which are left
+    as they are: bicubic, and what three 3x3 convolutions at the thumbnail's resolution add.
+
+    Put before a network it takes the place of enlarging, with trained weights or, untrained, to
+    be trained with the network. The published ones belong to the E of the same name.
+
+    Args:
+        factor: of the sides, a whole number from 2.
+        width: channels of the hidden layers.
+
+    Source: ours. The paper's D rebuilds T's feature maps of the original; this one the photo.
+    """
+
+    def __init__(self, factor: int = 2, width: int = 32) -> None:
+        super().__init__()
+        if factor < 2:
+            raise ValueError(f"factor is {factor}; a decoder enlarges by a whole factor from 2")
+        self.factor = factor
+        self.config: dict[str, Any] = {"factor": factor, "width": width}
+        channels = (3, width, width, 3 * factor**2)
+        self.layers = nn.Sequential()
+        for inside, outside in itertools.pairwise(channels):
+            # replicated borders: a border of zeros is an edge that no photo has
+            self.layers.append(nn.Conv2d(inside, outside, 3, padding=1, padding_mode="replicate"))
+            self.layers.append(nn.ReLU())
+        del self.layers[-1]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Decoder:
+        """The decoder beside the weights of an E: bundled ("x4"), a folder, or a model of the
+        Hugging Face Hub. In evaluation mode, frozen; `requires_grad_()` trains it on.
+
+        See `learned_downscale.pretrained.load` for what is checked and raised.
+        """
+        from learned_downscale.pretrained import load_decoder
+
+        return load_decoder(name, revision=revision)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # bfloat16 has 8 bits: too few for detail of a few levels on top of a thumbnail
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            fine = F.pixel_shuffle(self.layers(x - 0.5), self.factor)
+            return fine + F.interpolate(x, scale_factor=self.factor, mode="bicubic")
