@@ -71,7 +71,7 @@ def about_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    default="x4",
+    default="default",
     help="Settings to start from; those that are given count.",
 )
 @settings_options(Settings)

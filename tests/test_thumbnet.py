@@ -20,7 +20,7 @@ from conftest import drawn_photo
 from PIL import Image
 from safetensors.torch import load_file
 
-from learned_downscale import Downscaler, pretrained, resize
+from learned_downscale import Decoder, Downscaler, pretrained, resize
 from learned_downscale.cli import main
 from learned_downscale.labels import match_classes
 from learned_downscale.thumbnet import baselines, evaluate, losses, suite
@@ -545,14 +545,15 @@ def test_train_and_evaluate_commands(folder: Path, teacher: Path, tmp_path: Path
     learned, baseline, out = tmp_path / "run", tmp_path / "baseline", tmp_path / "mine"
     result = run("train", *common, *recipe, "--run", learned, "--out", out, "--license", "ours")
     assert result.exit_code == 0 and str(out) in result.stdout, result.output
-    assert "step 6 of 6: loss" in result.stderr
+    assert "step 12 of 12: loss" in result.stderr
     run("train", *common, *recipe, "--run", baseline, "--downscaler", "bicubic")
 
     photo = drawn_photo(64, 48)
     trained = Downscaler.from_pretrained(out)
     assert np.array_equal(resize(photo, 2, weights=out), resize(photo, 2, weights=trained))
     card = (out / "README.md").read_text()
-    assert "Not measured" in card and "ours" in card and "| student_lr | 0.0001 |" in card
+    assert "Not measured" in card and "ours" in card and "| student_lr | 0.0002 |" in card
+    assert Decoder.from_pretrained(out).factor == 2
 
     result = run("evaluate", baseline, learned, *common, "--size", 32, "--card", out)
     assert result.exit_code == 0, result.output
@@ -656,7 +657,7 @@ def test_evaluate_through_jpeg(
 
 def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:
     common = ["--data", folder, "--teacher", teacher, "--size", 32]
-    recipe = ["--factor", 2, "--epochs", 1, "--batch-size", 8]
+    recipe = ["--factor", 2, "--epochs", 1, "--batch-size", 8, "--freeze", "no"]
     more: dict[str, list[object]] = {
         "bicubic": ["--downscaler", "bicubic"],
         "e0": [],
@@ -677,7 +678,7 @@ def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:
     assert "--suite paper" in rows["thumbnet"]["command"]
     assert rows["upsampled"]["flops"] == rows["original"]["flops"] > 3 * rows["direct"]["flops"]
     assert rows["direct"]["flops"] == rows["thumbnet"]["flops"]
-    assert "| lanczos-retrained | 2 | T | not run |" in result.stdout
+    assert "| lanczos-retrained | 2 | T, rebuilds 2x | not run |" in result.stdout
     assert result.stdout.strip() in (out / "paper.md").read_text()
     assert (out / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
     run("train", *common, *recipe, "--seed", 2, "--cl", 0.2, "--run", tmp_path / "other")
