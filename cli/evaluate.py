@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from learned_downscale.cli.inputs import data_option, read_inputs, teacher_option
+from learned_downscale.cli.inputs import data_option, load_network, read_inputs, teacher_option
 from learned_downscale.cli.terminal import tell
 
 
@@ -53,6 +53,11 @@ from learned_downscale.cli.terminal import tell
     type=click.IntRange(1, 100),
     help="S sees thumbnails that were saved as JPEG of this quality.",
 )
+@click.option(
+    "--reader",
+    help="A network, as in --teacher, that reads the thumbnails in S's place, behind S's decoder; "
+    "it is not trained.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of Markdown.")
 def evaluate(
     runs: tuple[Path, ...],
@@ -63,6 +68,7 @@ def evaluate(
     suite: str | None,
     out: Path | None,
     quality: int | None,
+    reader: str | None,
     as_json: bool,
 ) -> None:
     """Print the accuracy of T on originals and of S on thumbnails, for runs of `train`.
@@ -71,10 +77,11 @@ def evaluate(
     """
     if suite is None and out is not None:
         raise click.UsageError("--out is where --suite writes to; without it there is --json")
-    if cards and (suite is not None or quality is not None):
-        raise click.UsageError("cards hold neither --suite nor --jpeg; leave --card out")
-    if suite is not None and quality is not None:
-        raise click.UsageError("--suite measures no --jpeg; leave one out")
+    special = quality is not None or reader is not None
+    if cards and (suite is not None or special):
+        raise click.UsageError("cards hold no --suite, --jpeg or --reader; leave --card out")
+    if suite is not None and special:
+        raise click.UsageError("--suite measures no --jpeg or --reader; leave one out")
     photos, T = read_inputs(data, teacher, size)
 
     import torch
@@ -84,7 +91,9 @@ def evaluate(
     from learned_downscale.thumbnet.evaluate import evaluate as measure
     from learned_downscale.thumbnet.evaluate import markdown
 
-    T.to("cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    T.to(device)
+    other = None if reader is None else load_network(reader, photos.classes).to(device)
     command = ["learned-downscale", "evaluate", *map(str, runs)]
     for option, values in (("--data", data), ("--teacher", [teacher]), ("--size", [size])):
         command += [str(part) for value in values for part in (option, value)]
@@ -93,7 +102,7 @@ def evaluate(
         _suite(photos, T, runs, [*command, "--suite", suite], where, out, as_json)
         return
     try:
-        rows = measure(photos, T, runs, quality)
+        rows = measure(photos, T, runs, quality, other)
         for folder in cards:
             factor = pretrained.load(folder).factor
             shown = [row for row in rows if row.factor in (1, factor)]

@@ -41,10 +41,14 @@ def read_inputs(
 ) -> tuple[Any, Any]:
     """The photos and T; wrong ones end the command with status 2."""
     photos = read_photos(data, size)
+    return photos, load_network(teacher, photos.classes, layer)
 
+
+def load_network(name: str, classes: tuple[str, ...], layer: str = "") -> Any:
+    """T, or another network; a wrong one ends the command with status 2."""
     from learned_downscale.thumbnet.networks import load_teacher
 
     try:
-        return photos, load_teacher(teacher, photos.classes, layer)
+        return load_teacher(name, classes, layer)
     except (OSError, ValueError) as error:
-        raise click.UsageError(f"teacher {teacher!r}: {error}") from error
+        raise click.UsageError(f"network {name!r}: {error}") from error

@@ -134,7 +134,7 @@ def train(
         note=note,
     )
     text = card.render(out.name, sum(p.numel() for p in E.parameters()), training, None)
-    pretrained.save(out, E, text, decoder=decoder_of(run, settings), training=training)
+    pretrained.save(out, E, text, decoder=decoder_of(run), training=training)
     try:
         from learned_downscale.export import export
 

@@ -270,7 +270,7 @@ def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> No
     E, S = train(settings, photos, T, tmp_path)
     assert all(torch.equal(v, S.state_dict()[k]) for k, v in T.state_dict().items())
     assert E.out.weight.abs().max() > 0
-    D = decoder_of(tmp_path, settings)
+    D = decoder_of(tmp_path)
     assert D is not None
     assert all(torch.equal(v, S.front.state_dict()[k]) for k, v in D.state_dict().items())
     assert (suite.name(settings), suite.student(settings)) == (
@@ -653,6 +653,26 @@ def test_evaluate_through_jpeg(
     assert qualities == [80]
     assert saved[0] == plain[0]
     assert saved[1].top1 == pytest.approx(100 / 3)  # one answer for every photo
+
+
+def test_evaluate_with_another_reader(folder: Path, teacher: Path, tmp_path: Path) -> None:
+    """T reads the decoded thumbnails at the size of the photos; S's network has no part in it."""
+    photos = read_photos([folder], 32)
+    T = load_teacher(teacher, CLASSES)
+    settings = replace(SETTINGS, epochs=1, stage1="autoencoder", stage1_epochs=1, rebuild=2)
+    E, S = train(settings, photos, T, tmp_path)
+    row = evaluate.evaluate(photos, T, [tmp_path], reader=T)[1]
+    x = photos.images.float() / 255
+    with torch.no_grad():
+        seen = S.front(E(x))
+        assert seen.shape == x.shape  # nothing left to enlarge
+        right = T(seen.clamp(0, 1)).argmax(1) == photos.labels
+    assert row.top1 == pytest.approx(100 * right.float().mean().item())
+    common = ["evaluate", tmp_path, "--data", folder, "--teacher", teacher, "--size", 32]
+    result = run(*common, "--reader", teacher, "--json")
+    assert json.loads(result.stdout)[1]["top1"] == pytest.approx(row.top1)
+    assert run(*common, "--reader", tmp_path / "none").exit_code == 2
+    assert run(*common, "--reader", teacher, "--suite", "paper").exit_code == 2
 
 
 def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:

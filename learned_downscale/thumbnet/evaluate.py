@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learned_downscale.downscaler import Downscaler, bicubic
@@ -36,23 +37,37 @@ class Row:
 
 
 def evaluate(
-    photos: Photos, teacher: Classifier, runs: Sequence[Path], quality: int | None = None
+    photos: Photos,
+    teacher: Classifier,
+    runs: Sequence[Path],
+    quality: int | None = None,
+    reader: Classifier | None = None,
 ) -> list[Row]:
     """T on the originals, then S on E's thumbnails (8 bits) for each finished run.
 
     Everything is computed in float32. quality: S sees the thumbnails as they come back from JPEG
-    files of this quality.
+    files of this quality. reader: a network that was trained on photos reads them in S's place,
+    behind S's decoder, if it has one, and enlarged (bicubic) to the size of the photos.
     """
     rows = [_row("original", 1, None, predict(teacher, photos.images), photos, None)]
     for run in runs:
         settings, E, S = load_run(run, teacher, photos.classes)
-        logits = predict(S, photos.images, E if quality is None else partial(_saved, E, quality))
+        thumbnails = E if quality is None else partial(_saved, E, quality)
+        if reader is None:
+            logits = predict(S, photos.images, thumbnails)
+        else:
+            logits = predict(reader, photos.images, partial(_enlarged, thumbnails, S.front))
         if isinstance(E, Downscaler):
             system, psnr = "thumbnet", mean_psnr(photos.images, E)
         else:
             system, psnr = f"{settings.downscaler}-retrained", None
         rows.append(_row(system, settings.factor, settings.seed, logits, photos, psnr))
     return rows
+
+
+def _enlarged(thumbnails: Callable[[Tensor], Tensor], decoder: nn.Module, x: Tensor) -> Tensor:
+    rebuilt = decoder(thumbnails(x))
+    return F.interpolate(rebuilt, x.shape[-2:], mode="bicubic").clamp(0, 1)
 
 
 def _saved(E: nn.Module, quality: int, x: Tensor) -> Tensor:

@@ -43,7 +43,6 @@ from learned_downscale.thumbnet.settings import ClassifierSettings, Settings
 
 CHECKPOINT, SETTINGS, STUDENT = "checkpoint.pt", "settings.json", "student.safetensors"
 DOWNSCALER, TEACHER_LOGITS = "downscaler.safetensors", "teacher_logits.safetensors"
-DECODER = "decoder.safetensors"  # S's first layers as stage 1 left them, if E stayed so, too
 
 # Called after every step with (steps done, steps in all, the loss terms by name).
 Report = Callable[[int, int, dict[str, float]], None]
@@ -243,9 +242,6 @@ def train(
                 if done % per_epoch == 0 or done in (total, stop_after):
                     state = {"together": together, "optimiser": optimiser, "schedule": schedule}
                     checkpoint(run / CHECKPOINT, done, state, stage=stage)
-        stays = settings.freeze != "no" or not settings.epochs
-        if stays and stage == 1 and done == first and log is not None and settings.rebuild > 1:
-            keep(S.front, run / DECODER)
         if done == stop_after:
             break
 
@@ -359,13 +355,14 @@ def load_run(
     return settings, E.eval(), S.eval()
 
 
-def decoder_of(run: Path, settings: Settings) -> Decoder | None:
-    """The D that fits the E of a run, whatever network comes behind; None where it has none."""
-    if not (run / DECODER).is_file():
+def decoder_of(run: Path) -> Decoder | None:
+    """S's first layers, which other networks can begin with, too; None where S has none."""
+    settings = load_settings(run)
+    if settings.rebuild == 1:
         return None
-    D = Decoder(settings.rebuild)
-    D.load_state_dict(load_file(run / DECODER))
-    return D
+    D, S = Decoder(settings.rebuild), load_file(run / STUDENT)
+    D.load_state_dict({k: S[f"front.{k}"] for k in D.state_dict()})
+    return D.eval()
 
 
 def cached(path: Path, teacher: nn.Module, photos: Photos, compute: Callable[[], Tensor]) -> Tensor:
