@@ -37,7 +37,7 @@ import learned_downscale
 
 thumbnail = learned_downscale.resize(image, {factor}{weights})
 ```
-
+{decoder}
 **Use**: making thumbnails of photos that networks, and people, look at later. **Not for**:
 enlarging, masks or label maps, and images whose pixel values are measurements. It was trained on
 {photos:,} photos of {classes} classes; on other kinds of images it has not been measured.
@@ -62,6 +62,17 @@ stage; flips, and crops at the photo's own resolution. T: {teacher}.
 | setting | value |
 | --- | --- |
 {settings}
+"""
+
+_DECODER = """
+To a person the thumbnail looks like any other; the detail that E hides in it is for networks whose
+first layers can find it. The decoder D beside these weights can, before a network of your own,
+which then sees the photo at {times} times the thumbnail's sides:
+
+```python
+decoder = learned_downscale.Decoder.from_pretrained("{name}")
+network = torch.nn.Sequential(decoder, network)
+```
 """
 
 _NOT_MEASURED = "Not measured: `learned-downscale evaluate --card` writes them here."
@@ -110,12 +121,17 @@ def render(
         data="\n".join(f"- {item}" for item in training["data"]),
         settings="\n".join(f"| {f.name} | {getattr(settings, f.name)} |" for f in fields(settings)),
         recipe=_recipe(settings),
+        decoder=_DECODER.format(name=name, times=settings.rebuild) if settings.rebuild > 1 else "",
         **{k: training[k] for k in ("photos", "classes", "teacher", "license", "note")},
     )
 
 
 def _recipe(settings: Settings) -> str:
     """The stages, in words."""
+    if settings.student == "teacher":
+        S = "S is T's architecture, initialised from T."
+    else:
+        S = f"S is {settings.student.rpartition(':')[2]}, initialised as published."
     together = "E and S" if settings.freeze == "no" else "S, E as it was,"
     supervised = (
         f"{together} learned from the labels and T's logits of the whole photos: "
@@ -124,7 +140,7 @@ def _recipe(settings: Settings) -> str:
         + ", batch norm kept at T's statistics."
     )
     if settings.stage1 == "none":
-        return supervised
+        return f"{supervised} {S}"
     if settings.stage1 == "fm":
         first = (
             "E, S and a decoder D learned to rebuild T's feature maps of the originals: "
@@ -138,8 +154,8 @@ def _recipe(settings: Settings) -> str:
             f"sides: L = {settings.ae:g} L_AE + {settings.mm:g} L_MM."
         )
     if not settings.epochs:
-        return f"Without labels, {first} No network was trained on the thumbnails."
-    return f"Stage 1, without labels: {first} Stage 2: {supervised}"
+        return f"Without labels: {first} {S} It was not trained on thumbnails."
+    return f"Stage 1, without labels: {first} Stage 2: {supervised} {S}"
 
 
 _EXPLAINED = (
