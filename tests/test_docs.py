@@ -52,7 +52,7 @@ def test_changelog_knows_the_version() -> None:
     assert f"## {learned_downscale.__version__} " in (ROOT / "CHANGELOG.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["x2", "x4"])
+@pytest.mark.parametrize("name", ["x2", "x2-machine", "x4", "x4-machine"])
 def test_cards_say_what_was_measured(name: str) -> None:
     """The card is the one that its config.json gives, with figures of a trained S and baseline."""
     pytest.importorskip("transformers", reason="needs the extra [train]")

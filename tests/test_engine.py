@@ -298,7 +298,7 @@ def test_backends_differ_by_at_most_one_level(kind: str, size: float) -> None:
     assert levels_apart(a, b) <= level * 1.001
 
 
-@pytest.mark.parametrize("name", ["x2", "x4"])
+@pytest.mark.parametrize("name", ["x2", "x2-machine", "x4", "x4-machine"])
 def test_model_onnx_is_the_whole_downscaler(name: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     content, factor = pretrained.load_onnx(name)
@@ -310,7 +310,7 @@ def test_model_onnx_is_the_whole_downscaler(name: str) -> None:
         want = pretrained.load(name).residual(x).permute(0, 2, 3, 1)
         assert torch.equal(torch.from_numpy(residual), want)
         for photo, small in zip(photos, thumbnail, strict=True):
-            assert levels_apart(small, resize(photo, factor)) <= 1
+            assert levels_apart(small, resize(photo, factor, weights=name)) <= 1
 
 
 WITHOUT_TORCH = """

@@ -21,7 +21,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
-@pytest.mark.parametrize(("name", "factor"), [("x2", 2), ("x4", 4)])
+@pytest.mark.parametrize(
+    ("name", "factor"), [("x2", 2), ("x2-machine", 2), ("x4", 4), ("x4-machine", 4)]
+)
 def test_bundled(name: str, factor: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(*_: object) -> None:
         raise AssertionError("bundled weights must not touch the network")
@@ -94,7 +96,7 @@ def test_missing_file(folder: Path) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(FileNotFoundError, match="bundled are x2, x4"):
+    with pytest.raises(FileNotFoundError, match="bundled are x2, x2-machine, x4, x4-machine"):
         Downscaler.from_pretrained("x3")
 
 

