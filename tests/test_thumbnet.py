@@ -273,7 +273,7 @@ def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> No
     D = decoder_of(tmp_path)
     assert D is not None
     assert all(torch.equal(v, S.front.state_dict()[k]) for k, v in D.state_dict().items())
-    assert (suite.name(settings), suite.student(settings)) == (
+    assert (evaluate.name(settings), suite.student(settings)) == (
         "thumbnet",
         "T, rebuilds 2x, not retrained",
     )

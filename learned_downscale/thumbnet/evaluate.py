@@ -15,6 +15,7 @@ from learned_downscale.downscaler import Downscaler, bicubic
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.networks import Classifier
+from learned_downscale.thumbnet.settings import Settings
 from learned_downscale.thumbnet.train import load_run, predict
 
 
@@ -57,12 +58,34 @@ def evaluate(
             logits = predict(S, photos.images, thumbnails)
         else:
             logits = predict(reader, photos.images, partial(_enlarged, thumbnails, S.front))
-        if isinstance(E, Downscaler):
-            system, psnr = "thumbnet", mean_psnr(photos.images, E)
-        else:
-            system, psnr = f"{settings.downscaler}-retrained", None
-        rows.append(_row(system, settings.factor, settings.seed, logits, photos, psnr))
+        psnr = mean_psnr(photos.images, E) if isinstance(E, Downscaler) else None
+        rows.append(_row(name(settings), settings.factor, settings.seed, logits, photos, psnr))
     return rows
+
+
+def name(settings: Settings) -> str:
+    """What a run is called in the table: the baselines, "thumbnet", and what it leaves out or
+    does otherwise."""
+    if settings.downscaler != "learned":
+        system = f"{settings.downscaler}-retrained"
+    else:
+        unsupervised = settings.stage1 == "autoencoder" and settings.freeze == "stage2"
+        system = "autoencoder" if unsupervised else "thumbnet"
+    if not settings.epochs:
+        system = system.removesuffix("-retrained")
+    marks = [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
+    if settings.stage1 == "fm" or settings.fm:
+        marks.append("FM")
+    if settings.stage1 == "autoencoder" and (settings.mm, settings.ae) != (
+        Settings.mm,
+        Settings.ae,
+    ):
+        marks.append(f"MM {settings.mm:g}, AE {settings.ae:g}")
+    if settings.jpeg:
+        marks.append("JPEG")
+    if settings.start:
+        marks.append("E of another run")
+    return ", ".join((system, *marks))
 
 
 def _enlarged(thumbnails: Callable[[Tensor], Tensor], decoder: nn.Module, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from learned_downscale.downscaler import Downscaler
 from learned_downscale.thumbnet import baselines
 from learned_downscale.thumbnet.data import Photos
-from learned_downscale.thumbnet.evaluate import accuracy, mean_psnr
+from learned_downscale.thumbnet.evaluate import accuracy, mean_psnr, name
 from learned_downscale.thumbnet.networks import Classifier
 from learned_downscale.thumbnet.settings import Settings
 from learned_downscale.thumbnet.train import load_run, load_settings, predict
@@ -60,31 +60,6 @@ class Row:
     images_per_s: float | None = None
     psnr: float | None = None
     command: str = ""
-
-
-def name(settings: Settings) -> str:
-    """What a run is called in the table: the baselines, "thumbnet", and what it leaves out or
-    does otherwise."""
-    if settings.downscaler != "learned":
-        system = f"{settings.downscaler}-retrained"
-    else:
-        unsupervised = settings.stage1 == "autoencoder" and settings.freeze == "stage2"
-        system = "autoencoder" if unsupervised else "thumbnet"
-    if not settings.epochs:
-        system = system.removesuffix("-retrained")
-    marks = [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
-    if settings.stage1 == "fm" or settings.fm:
-        marks.append("FM")
-    if settings.stage1 == "autoencoder" and (settings.mm, settings.ae) != (
-        Settings.mm,
-        Settings.ae,
-    ):
-        marks.append(f"MM {settings.mm:g}, AE {settings.ae:g}")
-    if settings.jpeg:
-        marks.append("JPEG")
-    if settings.start:
-        marks.append("E of another run")
-    return ", ".join((system, *marks))
 
 
 def student(settings: Settings) -> str:
