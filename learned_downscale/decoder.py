@@ -54,6 +54,9 @@ class Decoder(nn.Module):
         return load_decoder(name, revision=revision)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Raises TypeError for tensors of whole numbers, whose range is not [0, 1]."""
+        if not x.is_floating_point():
+            raise TypeError(f"Decoder takes a float tensor in [0, 1], got {x.dtype}; divide by 255")
         # bfloat16 has 8 bits: too few for detail of a few levels on top of a thumbnail
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
