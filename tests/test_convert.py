@@ -203,7 +203,7 @@ def test_enlarging_fails_that_file_alone(folder: Path, tmp_path: Path) -> None:
         (["photos/deep/er", "photos/a.jpg", "--factor", "4"], "must be a folder"),
         (["nowhere", "out", "--factor", "4"], "does not exist"),
         (["empty", "out", "--factor", "4"], "no files"),
-        (["photos", "out", "--factor", "4", "--weights", "x3"], "x2, x4"),
+        (["photos", "out", "--factor", "4", "--weights", "x3"], "x2, x2-machine, x4"),
     ],
 )
 def test_wrong_usage(

@@ -326,7 +326,7 @@ def test_bad_words() -> None:
         resize(GREY, 4, channel_order="RGB")
     with pytest.raises(TypeError, match="weights"):
         resize(GREY, 4, weights=4)
-    with pytest.raises(FileNotFoundError, match="x2, x4"):
+    with pytest.raises(FileNotFoundError, match="x2, x2-machine, x4"):
         resize(GREY, 4, weights="x3")
 
 
