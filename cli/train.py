@@ -111,6 +111,7 @@ def train(
     click.echo(f"{len(photos)} photos of {len(photos.classes)} classes", err=True)
 
     from learned_downscale.thumbnet import card
+    from learned_downscale.thumbnet.log import network_share
     from learned_downscale.thumbnet.train import decoder_of
     from learned_downscale.thumbnet.train import train as run_training
 
@@ -121,6 +122,7 @@ def train(
             raise click.ClickException(str(error)) from error
     if os.environ.get("RANK", "0") != "0":
         return  # one of several processes; the first one writes
+    click.echo(f"Networks took {network_share(run):.1%} of the training time", err=True)
     if out is None or not isinstance(E, Downscaler):
         click.echo(f"E and S are in {run}")
         return

@@ -179,6 +179,7 @@ def save(
         **extra,
     }
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / DECODER).unlink(missing_ok=True)  # of weights that these replace
     if decoder is not None:
         beside = save_tensors({k: v.contiguous() for k, v in decoder.state_dict().items()})
         (folder / DECODER).write_bytes(beside)

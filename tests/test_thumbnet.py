@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -26,7 +27,7 @@ from learned_downscale.labels import match_classes
 from learned_downscale.thumbnet import baselines, evaluate, losses, suite
 from learned_downscale.thumbnet.data import Augmented, Photos, read_photos
 from learned_downscale.thumbnet.jpeg import jpeg
-from learned_downscale.thumbnet.log import read_log
+from learned_downscale.thumbnet.log import TIMES, network_share, read_log
 from learned_downscale.thumbnet.settings import PRESETS, Settings
 
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
@@ -194,7 +195,12 @@ def test_resume_ends_in_the_same_state(
             settings, photos, T, tmp_path / "parts", lambda done, *_: seen.append(done), stop
         )
     assert seen == list(range(1, total + 1))
-    assert read_log(tmp_path / "whole") == read_log(tmp_path / "parts")
+    logs = [read_log(tmp_path / name) for name in ("whole", "parts")]
+    for row in logs[0] + logs[1]:
+        for name in TIMES:
+            assert float(row.pop(name)) > 0
+    assert logs[0] == logs[1]
+    assert 0.1 < network_share(tmp_path / "whole") < 1
     assert (tmp_path / "parts" / "curves.png").read_bytes().startswith(b"\x89PNG")
     for a, b in zip(whole, parts, strict=True):
         assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
@@ -546,6 +552,7 @@ def test_train_and_evaluate_commands(folder: Path, teacher: Path, tmp_path: Path
     result = run("train", *common, *recipe, "--run", learned, "--out", out, "--license", "ours")
     assert result.exit_code == 0 and str(out) in result.stdout, result.output
     assert "step 12 of 12: loss" in result.stderr
+    assert re.search(r"Networks took \d+\.\d% of the training time", result.stderr)
     run("train", *common, *recipe, "--run", baseline, "--downscaler", "bicubic")
 
     photo = drawn_photo(64, 48)
@@ -659,13 +666,16 @@ def test_evaluate_with_another_reader(folder: Path, teacher: Path, tmp_path: Pat
     """T reads the decoded thumbnails at the size of the photos; S's network has no part in it."""
     photos = read_photos([folder], 32)
     T = load_teacher(teacher, CLASSES)
-    settings = replace(SETTINGS, epochs=1, stage1="autoencoder", stage1_epochs=1, rebuild=2)
+    settings = replace(
+        SETTINGS, factor=4, epochs=1, stage1="autoencoder", stage1_epochs=1, rebuild=2
+    )
     E, S = train(settings, photos, T, tmp_path)
     row = evaluate.evaluate(photos, T, [tmp_path], reader=T)[1]
     x = photos.images.float() / 255
     with torch.no_grad():
-        seen = S.front(E(x))
-        assert seen.shape == x.shape  # nothing left to enlarge
+        decoded = S.front(E(x))
+        assert decoded.shape[-2:] == (16, 16)
+        seen = torch.nn.functional.interpolate(decoded, scale_factor=2, mode="bicubic")
         right = T(seen.clamp(0, 1)).argmax(1) == photos.labels
     assert row.top1 == pytest.approx(100 * right.float().mean().item())
     common = ["evaluate", tmp_path, "--data", folder, "--teacher", teacher, "--size", 32]
@@ -704,9 +714,11 @@ def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:
     run("train", *common, *recipe, "--seed", 2, "--cl", 0.2, "--run", tmp_path / "other")
     result = run("evaluate", *runs, tmp_path / "other", *common, "--suite", "paper")
     assert result.exit_code == 1 and "differ in seed, cl" in result.output
-    means = []
-    for name in ("e0", "e1"):
-        rows_of_one = json.loads(run("evaluate", tmp_path / name, *common, "--json").stdout)
-        means.append(rows_of_one[1]["top1"])
-    assert rows["thumbnet"]["top1"] == pytest.approx(np.mean(means))
+    ones = [
+        json.loads(run("evaluate", tmp_path / name, *common, "--json").stdout)[1]
+        for name in ("e0", "e1")
+    ]
+    assert ones[0]["psnr"] != ones[1]["psnr"]
+    for figure in ("top1", "top5", "psnr"):
+        assert rows["thumbnet"][figure] == pytest.approx(np.mean([one[figure] for one in ones]))
     assert run("evaluate", *runs, *common, "--out", out).exit_code == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,11 +53,9 @@ def evaluate(
     rows = [_row("original", 1, None, predict(teacher, photos.images), photos, None)]
     for run in runs:
         settings, E, S = load_run(run, teacher, photos.classes)
-        thumbnails = E if quality is None else partial(_saved, E, quality)
-        if reader is None:
-            logits = predict(S, photos.images, thumbnails)
-        else:
-            logits = predict(reader, photos.images, partial(_enlarged, thumbnails, S.front))
+        decoder = None if reader is None else S.front
+        seen = partial(_seen, E, quality, decoder)
+        logits = predict(S if reader is None else reader, photos.images, seen)
         psnr = mean_psnr(photos.images, E) if isinstance(E, Downscaler) else None
         rows.append(_row(name(settings), settings.factor, settings.seed, logits, photos, psnr))
     return rows
@@ -88,13 +86,13 @@ def name(settings: Settings) -> str:
     return ", ".join((system, *marks))
 
 
-def _enlarged(thumbnails: Callable[[Tensor], Tensor], decoder: nn.Module, x: Tensor) -> Tensor:
-    rebuilt = decoder(thumbnails(x))
-    return F.interpolate(rebuilt, x.shape[-2:], mode="bicubic").clamp(0, 1)
-
-
-def _saved(E: nn.Module, quality: int, x: Tensor) -> Tensor:
-    return jpeg(E(x), quality)
+def _seen(E: nn.Module, quality: int | None, decoder: nn.Module | None, x: Tensor) -> Tensor:
+    """What a network is given of photos: S the thumbnails, a reader what S's decoder makes of them,
+    enlarged to the photos' size."""
+    x_s = E(x) if quality is None else jpeg(E(x), quality)
+    if decoder is None:
+        return x_s
+    return F.interpolate(decoder(x_s), x.shape[-2:], mode="bicubic").clamp(0, 1)
 
 
 @torch.no_grad()

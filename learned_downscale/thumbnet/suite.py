@@ -7,7 +7,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -38,7 +38,8 @@ WANTED = (
 class Row:
     """One system at one factor; None where it was not run, or there is no such figure.
 
-    student: S. seeds: the seeds of its runs; the accuracies are their means. top1, top5: percent.
+    student: S. seeds: the seeds of its runs; the accuracies and psnr are their means. top1, top5:
+    percent.
     top1_std: sample standard deviation, in points. flops: multiply-adds of what classifies one
     thumbnail, as the paper counts; params: its parameters. downscaler_flops: multiply-adds of the
     thumbnail of one photo. activation_mb: largest input and output of a layer together, float32.
@@ -113,14 +114,24 @@ def suite(
                 if system not in systems:
                     rows.append(Row(system, factor, S_name, []))
                     continue
-                _check_equal(systems[system])
-                logits, seeds = [], []
-                for run in systems[system]:
-                    settings, E, S = load_run(run, teacher, photos.classes)
-                    logits.append(predict(S, photos.images, E))
-                    seeds.append(settings.seed)
-                rows.append(_row(system, factor, S_name, seeds, logits, photos, S, E))
-    return [Row(**{**asdict(row), "command": command}) if row.top1 else row for row in rows]
+                rows.append(_trained(system, S_name, systems[system], photos, teacher))
+    return [row if row.top1 is None else replace(row, command=command) for row in rows]
+
+
+def _trained(
+    system: str, student: str, runs: Sequence[Path], photos: Photos, teacher: Classifier
+) -> Row:
+    """The row of runs that differ in their seeds alone."""
+    _check_equal(runs)
+    logits, seeds, ratios = [], [], []
+    for run in runs:
+        settings, E, S = load_run(run, teacher, photos.classes)
+        logits.append(predict(S, photos.images, E))
+        seeds.append(settings.seed)
+        if isinstance(E, Downscaler):
+            ratios.append(mean_psnr(photos.images, E))
+    row = _row(system, settings.factor, student, seeds, logits, photos, S, E)
+    return replace(row, psnr=statistics.mean(ratios) if ratios else None)
 
 
 def _check_equal(runs: Sequence[Path]) -> None:
@@ -166,7 +177,6 @@ def _row(
         downscaler_flops=None if downscaler is None else downscaler_cost(downscaler, factor, x),
         activation_mb=activation_bytes(network, thumbnail) / 1e6,
         images_per_s=_speed(network, thumbnail),
-        psnr=mean_psnr(photos.images, downscaler) if isinstance(downscaler, Downscaler) else None,
     )
 
 

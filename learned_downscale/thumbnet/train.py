@@ -32,7 +32,7 @@ from learned_downscale.downscaler import Downscaler
 from learned_downscale.thumbnet import baselines, losses
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos
 from learned_downscale.thumbnet.jpeg import jpeg
-from learned_downscale.thumbnet.log import Log
+from learned_downscale.thumbnet.log import Log, Stopwatch
 from learned_downscale.thumbnet.networks import (
     Classifier,
     FeatureDecoder,
@@ -195,6 +195,7 @@ def train(
         together.load_state_dict(saved["together"])
     done: int = saved["step"] if saved else 0
     log = Log(run, done) if accelerator.is_main_process else None
+    networks = Stopwatch()
 
     for stage, begin, end in ((1, 0, first), (2, first, total)):
         if not begin <= done < end:
@@ -217,27 +218,28 @@ def train(
                 last = part.start >= part.step - accelerator.num_processes
                 batch = batches.take(draw, part)
                 share = len(batch.index) / len(draw.index)
-                with nullcontext() if last else accelerator.no_sync(model):
+                with networks, nullcontext() if last else accelerator.no_sync(model):
                     some = model(batch, *_taught(settings, batch, online, teacher_logits), stage)
                     loss = torch.stack([weights[name] * some[name] for name in weights]).sum()
                     # several processes: the mean of their gradients is taken
                     accelerator.backward(loss * (share * accelerator.num_processes))
-                for name, value in {"loss": loss, **some}.items():
-                    terms[name] += share * value.item()
+                    for name, value in {"loss": loss, **some}.items():
+                        terms[name] += share * value.item()  # waits for a GPU, too
             terms = _sum(accelerator, terms)
             if not math.isfinite(terms["loss"]):
                 raise ValueError(
                     f"the loss is {terms['loss']} at step {step}: training diverged; "
                     "lower student_lr or downscaler_lr"
                 )
-            optimiser.step()
+            with networks:
+                optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             rate = float(schedule.get_last_lr()[0])
             schedule.step()
 
             done = step + 1
             if log is not None:
-                log.add(done, stage, rate, terms)
+                log.add(done, stage, rate, terms, networks.take())
                 report(done, total, terms)
                 if done % per_epoch == 0 or done in (total, stop_after):
                     state = {"together": together, "optimiser": optimiser, "schedule": schedule}
