@@ -300,6 +300,31 @@ def test_e_from_other_weights_stays_frozen(photos: Photos, teacher: Path, tmp_pa
         train(replace(settings, factor=4), photos, T, tmp_path / "other")
 
 
+def test_s_may_begin_with_the_s_of_another_run(
+    photos: Photos, teacher: Path, tmp_path: Path
+) -> None:
+    T = load_teacher(teacher, CLASSES)
+    _, first = train(replace(SETTINGS, epochs=1), photos, T, tmp_path / "first")
+    settings = replace(SETTINGS, epochs=0, stage1="autoencoder", stage1_epochs=1, rebuild=2)
+    settings = replace(settings, student_start=str(tmp_path / "first"))
+    _, S = train(settings, photos, T, tmp_path / "second")
+    before, after = first.state_dict(), S.state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+    assert any(not torch.equal(v, before[k]) for k, v in T.state_dict().items())
+    assert suite.student(settings) == "T, rebuilds 2x, begun by another run, not retrained"
+
+    def refused(message: str, error: type[Exception] = ValueError, **changes: Any) -> None:
+        with pytest.raises(error, match=message):
+            train(replace(settings, **changes), photos, T, tmp_path / message.replace(" ", "-"))
+
+    refused("another network", student="test_thumbnet:small_network")
+    refused("no finished run", FileNotFoundError, student_start=str(tmp_path))
+    others = load_teacher(teacher, ("cat", "dog", "fish"))
+    renamed = replace(photos, classes=("cat", "dog", "fish"))
+    with pytest.raises(ValueError, match="on other classes"):
+        train(settings, renamed, others, tmp_path / "others")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

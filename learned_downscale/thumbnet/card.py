@@ -129,9 +129,12 @@ def render(
 def _recipe(settings: Settings) -> str:
     """The stages, in words."""
     if settings.student == "teacher":
-        S = "S is T's architecture, initialised from T."
+        S, begins = "T's architecture", "from T"
     else:
-        S = f"S is {settings.student.rpartition(':')[2]}, initialised as published."
+        S, begins = settings.student.rpartition(":")[2], "as published"
+    if settings.student_start:
+        begins = f"from the S of {settings.student_start}"
+    S = f"S is {S}, initialised {begins}."
     together = "E and S" if settings.freeze == "no" else "S, E as it was,"
     supervised = (
         f"{together} learned from the labels and T's logits of the whole photos: "

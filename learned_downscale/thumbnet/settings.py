@@ -20,6 +20,7 @@ class Settings:
     # E is trained throughout ("no"), not in stage 2, or not at all ("always").
     freeze: Literal["no", "stage2", "always"] = "no"
     student: str = "teacher"  # S: T's architecture and weights, or another network's name
+    student_start: str = ""  # a finished run whose S this S begins with (not with its decoder)
     first_stride: bool = True  # False: S's first layer has no stride (4 times the operations)
     # S first rebuilds the photo at this many times the thumbnail's sides, by a few layers of its
     # own (`Decoder`); 1: it does not, and cannot read the fine detail that E hides in thumbnails.

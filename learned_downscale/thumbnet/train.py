@@ -118,6 +118,24 @@ def make_student(settings: Settings, teacher: Classifier, classes: tuple[str, ..
         return network.student(settings.first_stride, settings.rebuild)
 
 
+def begin_with(S: Classifier, run: Path) -> None:
+    """S's network takes the weights of the S of a finished run; its own decoder stays.
+
+    Raises:
+        FileNotFoundError: the run is not finished.
+        ValueError: its S is another network, or had other classes.
+    """
+    load_settings(run)
+    mine, theirs = S.state_dict(), load_file(run / STUDENT)
+    theirs = {k: v for k, v in theirs.items() if not k.startswith("front.")}
+    network = {k: v for k, v in mine.items() if not k.startswith("front.")}
+    if {k: v.shape for k, v in theirs.items()} != {k: v.shape for k, v in network.items()}:
+        raise ValueError(f"the S of {run} is another network than this S; name another run")
+    if not torch.equal(theirs["outputs"], mine["outputs"].cpu()):
+        raise ValueError(f"the S of {run} was trained on other classes; name another run")
+    S.load_state_dict(mine | theirs)
+
+
 def make_decoder(settings: Settings, teacher: Classifier, S: Classifier) -> nn.Module | None:
     """D, if a loss needs one that is no part of S; the same seed gives the same D."""
     autoencoder = settings.stage1 == "autoencoder"
@@ -186,6 +204,8 @@ def train(
             ).to(device)
 
     E, S = make_downscaler(settings), make_student(settings, teacher, photos.classes)
+    if settings.student_start:
+        begin_with(S, Path(settings.student_start))
     together = Together(settings, E, S, make_decoder(settings, teacher, S)).to(device)
     per_epoch = batches.steps_per_epoch
     first = per_epoch * (settings.stage1_epochs if settings.stage1 != "none" else 0)
