@@ -727,6 +727,7 @@ def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     rows = {row["system"]: row for row in json.loads((out / "paper.json").read_text())}
     assert set(rows) == {"original", "direct", "upsampled", *suite.WANTED, "thumbnet, no KD"}
+    assert 0.5 < rows["thumbnet"]["ssim"] < 1
     assert rows["thumbnet"]["seeds"] == [0, 1] and rows["thumbnet"]["top1_std"] is not None
     assert rows["bicubic-retrained"]["seeds"] == [0] and rows["bicubic-retrained"]["psnr"] is None
     assert rows["lanczos-retrained"]["top1"] is None and rows["lanczos-retrained"]["command"] == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learned_downscale.downscaler import Downscaler, bicubic
+from learned_downscale.engine.bicubic import Array
+from learned_downscale.similarity import psnr, ssim
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.networks import Classifier
@@ -56,8 +59,8 @@ def evaluate(
         decoder = None if reader is None else S.front
         seen = partial(_seen, E, quality, decoder)
         logits = predict(S if reader is None else reader, photos.images, seen)
-        psnr = mean_psnr(photos.images, E) if isinstance(E, Downscaler) else None
-        rows.append(_row(name(settings), settings.factor, settings.seed, logits, photos, psnr))
+        ratio = likeness(photos.images, E)[0] if isinstance(E, Downscaler) else None
+        rows.append(_row(name(settings), settings.factor, settings.seed, logits, photos, ratio))
     return rows
 
 
@@ -96,17 +99,25 @@ def _seen(E: nn.Module, quality: int | None, decoder: nn.Module | None, x: Tenso
 
 
 @torch.no_grad()
-def mean_psnr(images: Tensor, E: Downscaler, batch_size: int = 64) -> float:
-    """Mean over the images (M, 3, H, W; uint8) of 10 log10(1 / MSE(E(x), bicubic(x))), in dB,
-    at most 100 each."""
+def likeness(images: Tensor, E: Downscaler, batch_size: int = 64) -> tuple[float, float]:
+    """Mean PSNR (dB, at most 100 each) and SSIM of E's thumbnails of the images (M, 3, H, W;
+    uint8) against Pillow's bicubic ones."""
     device = E.stem.weight.device
-    ratios = []
+    ratios, similarities = [], []
     for batch in images.split(batch_size):
         x = batch.to(device).float() / 255
         x_s = E(x)
-        error = (x_s - bicubic(x, (x_s.shape[-2], x_s.shape[-1]))).square().mean((1, 2, 3))
-        ratios.append(-10 * error.clamp(min=1e-10).log10())
-    return float(torch.cat(ratios).mean())
+        pair = (x_s, bicubic(x, (x_s.shape[-2], x_s.shape[-1])))
+        for one, other in zip(*(_pixels(thumbnails) for thumbnails in pair), strict=True):
+            ratios.append(psnr(one, other))
+            similarities.append(ssim(one, other))
+    return statistics.mean(ratios), statistics.mean(similarities)
+
+
+def _pixels(x: Tensor) -> Array:
+    """(N, H, W, 3) uint8 of (N, 3, H, W) in [0, 1]."""
+    pixels: Array = (x * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return pixels
 
 
 def _row(

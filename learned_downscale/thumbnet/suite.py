@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from learned_downscale.downscaler import Downscaler
 from learned_downscale.thumbnet import baselines
 from learned_downscale.thumbnet.data import Photos
-from learned_downscale.thumbnet.evaluate import accuracy, mean_psnr, name
+from learned_downscale.thumbnet.evaluate import accuracy, likeness, name
 from learned_downscale.thumbnet.networks import Classifier
 from learned_downscale.thumbnet.settings import Settings
 from learned_downscale.thumbnet.train import load_run, load_settings, predict
@@ -38,13 +38,13 @@ WANTED = (
 class Row:
     """One system at one factor; None where it was not run, or there is no such figure.
 
-    student: S. seeds: the seeds of its runs; the accuracies and psnr are their means. top1, top5:
-    percent.
-    top1_std: sample standard deviation, in points. flops: multiply-adds of what classifies one
-    thumbnail, as the paper counts; params: its parameters. downscaler_flops: multiply-adds of the
-    thumbnail of one photo. activation_mb: largest input and output of a layer together, float32.
-    images_per_s: thumbnails classified, in batches of 32, on this machine. psnr: E's thumbnails
-    against Pillow's bicubic, dB.
+    student: S. seeds: the seeds of its runs; the accuracies, psnr and ssim are their means. top1,
+    top5: percent. top1_std: sample standard deviation, in points. flops: multiply-adds of what
+    classifies one thumbnail, as the paper counts; params: its parameters. downscaler_flops:
+    multiply-adds of the thumbnail of one photo. activation_mb: largest input and output of a
+    layer together, float32.
+    images_per_s: thumbnails classified, in batches of 32, on this machine. psnr, ssim: E's
+    thumbnails against Pillow's bicubic; psnr in dB.
     """
 
     system: str
@@ -60,6 +60,7 @@ class Row:
     activation_mb: float | None = None
     images_per_s: float | None = None
     psnr: float | None = None
+    ssim: float | None = None
     command: str = ""
 
 
@@ -125,15 +126,18 @@ def _trained(
 ) -> Row:
     """The row of runs that differ in their seeds alone."""
     _check_equal(runs)
-    logits, seeds, ratios = [], [], []
+    logits, seeds, alike = [], [], []
     for run in runs:
         settings, E, S = load_run(run, teacher, photos.classes)
         logits.append(predict(S, photos.images, E))
         seeds.append(settings.seed)
         if isinstance(E, Downscaler):
-            ratios.append(mean_psnr(photos.images, E))
+            alike.append(likeness(photos.images, E))
     row = _row(system, settings.factor, student, seeds, logits, photos, S, E)
-    return replace(row, psnr=statistics.mean(ratios) if ratios else None)
+    if alike:
+        psnr, ssim = map(statistics.mean, zip(*alike, strict=True))
+        row = replace(row, psnr=psnr, ssim=ssim)
+    return row
 
 
 def _check_equal(runs: Sequence[Path]) -> None:
@@ -246,12 +250,12 @@ def markdown(rows: Sequence[Row]) -> str:
     """The table as people read it."""
     lines = [
         "| system | factor | S | seeds | top-1 % | top-5 % | S: G multiply-adds | S: M params "
-        "| downscaler: M multiply-adds | activations, MB | images/s | PSNR, dB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| downscaler: M multiply-adds | activations, MB | images/s | PSNR, dB | SSIM |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in rows:
         if r.top1 is None or r.flops is None or r.params is None:
-            lines.append(f"| {r.system} | {r.factor} | {r.student} | not run | | | | | | | | |")
+            lines.append(f"| {r.system} | {r.factor} | {r.student} | not run | | | | | | | | | |")
             continue
         spread = "" if r.top1_std is None else f" +- {r.top1_std:.1f}"
         cells = [
@@ -267,6 +271,7 @@ def markdown(rows: Sequence[Row]) -> str:
             f"{r.activation_mb:.1f}",
             f"{r.images_per_s:.0f}",
             "" if r.psnr is None else f"{r.psnr:.1f}",
+            "" if r.ssim is None else f"{r.ssim:.3f}",
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
@@ -291,31 +296,36 @@ _DRAWN = "Accuracy of S against how much E's thumbnails look like bicubic ones; 
 def draw(path: Path, rows: Sequence[Row]) -> bool:
     """The trade-off between natural and machine-readable thumbnails as a picture, one line for
     each factor and S; False if there are not two E's to compare."""
-    lines: dict[tuple[int, str], list[tuple[float, float, str]]] = defaultdict(list)
+    lines: dict[tuple[int, str], list[Row]] = defaultdict(list)
     for row in rows:
-        if row.psnr is not None and row.top1 is not None:
-            lines[row.factor, row.student].append((row.psnr, row.top1, row.system))
-    lines = {key: sorted(points) for key, points in lines.items() if len(points) > 1}
+        if row.psnr is not None:
+            lines[row.factor, row.student].append(row)
+    lines = {key: group for key, group in lines.items() if len(group) > 1}
     if not lines:
         return False
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    for n, ((factor, student), points) in enumerate(lines.items()):
-        colour = f"C{n}"
-        psnr, top1 = ([point[i] for point in points] for i in (0, 1))
-        axes.plot(psnr, top1, "o-", color=colour, label=f"{factor} per side, S: {student}")
-        for x, y, system in points:
-            axes.annotate(
-                system, (x, y), xytext=(4, 4), textcoords="offset points", fontsize="small"
-            )
-        mine = [row for row in rows if (row.factor, row.student) == (factor, student)]
-        for row in mine:
-            if row.system in ("bicubic", "bicubic-retrained") and row.top1 is not None:
-                axes.axhline(row.top1, color=colour, linestyle=":")
-    axes.set(xlabel="PSNR against Pillow's bicubic, dB", ylabel="top-1, %")
-    axes.legend()
-    axes.grid(alpha=0.3)
+    figure = Figure(figsize=(12, 6), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, column, title in zip(panels, ("psnr", "ssim"), ("PSNR", "SSIM"), strict=True):
+        for n, (key, group) in enumerate(lines.items()):
+            points = sorted((getattr(row, column), row.top1, row.system) for row in group)
+            x, y, _ = zip(*points, strict=True)
+            axes.plot(x, y, "o-", color=f"C{n}", label=f"{key[0]} per side, S: {key[1]}")
+            for *point, system in points:
+                axes.annotate(
+                    system, point, (0, 6), textcoords="offset points", ha="center", fontsize="small"
+                )
+            for row in rows:
+                if (row.factor, row.student) == key and row.system in _BICUBIC and row.top1:
+                    axes.axhline(row.top1, color=f"C{n}", linestyle=":")
+        axes.set_xlabel(f"{title} against Pillow's bicubic" + ", dB" * (column == "psnr"))
+        axes.margins(x=0.25)  # room for the names
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("top-1, %")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center")
     figure.savefig(path, dpi=120)
     return True
+
+
+_BICUBIC = ("bicubic", "bicubic-retrained")
