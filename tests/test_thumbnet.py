@@ -376,13 +376,15 @@ def test_accelerate_launch(folder: Path, teacher: Path, tmp_path: Path) -> None:
 
 
 def test_students(photos: Photos, teacher: Path, tmp_path: Path) -> None:
-    """Without its first stride S has larger maps; S may be another network."""
+    """Without its first stride S has larger maps; it may enlarge; it may be another network."""
     T = load_teacher(teacher, CLASSES)
     x = torch.rand(1, 3, 32, 32)
     logits, maps = T.read(x)
     assert torch.equal(logits, T(x)) and maps.shape[0] == 1 and maps.ndim == 4
     wide = T.student(first_stride=False).read(x)[1]
     assert wide.shape[-1] == 2 * maps.shape[-1] and T.read(x)[1].shape == maps.shape
+    larger = torch.nn.functional.interpolate(x, (40, 40), mode="bicubic").clamp(0, 1)
+    assert torch.allclose(T.student(enlarge=1.25)(x), T(larger), atol=1e-5)
     settings = replace(SETTINGS, epochs=1, student="test_thumbnet:small_network", fm=1.0)
     _, S = train(settings, photos, T, tmp_path)
     assert S.read(x)[1].shape[1] == 5
@@ -551,6 +553,7 @@ def test_divergence_is_told(photos: Photos, teacher: Path, tmp_path: Path) -> No
     "wrong",
     [
         {"factor": 1},
+        {"enlarge": 0.0},
         {"size": 33},
         {"epochs": -1},
         {"seed": -1},

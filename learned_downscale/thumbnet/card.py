@@ -135,6 +135,8 @@ def _recipe(settings: Settings) -> str:
     if settings.student_start:
         begins = f"from the S of {settings.student_start}"
     S = f"S is {S}, initialised {begins}."
+    if settings.enlarge != 1:
+        S += f" It enlarges what it reads {settings.enlarge:g} times first."
     together = "E and S" if settings.freeze == "no" else "S, E as it was,"
     supervised = (
         f"{together} learned from the labels and T's logits of the whole photos: "

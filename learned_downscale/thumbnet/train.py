@@ -115,7 +115,7 @@ def make_student(settings: Settings, teacher: Classifier, classes: tuple[str, ..
         network = other.to(teacher.mean.device)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed + 2)
-        return network.student(settings.first_stride, settings.rebuild)
+        return network.student(settings.first_stride, settings.rebuild, settings.enlarge)
 
 
 def begin_with(S: Classifier, run: Path) -> None:
