@@ -23,7 +23,7 @@ from learned_downscale.thumbnet.networks import Classifier
 from learned_downscale.thumbnet.settings import Settings
 from learned_downscale.thumbnet.train import load_run, load_settings, predict
 
-# The systems of which a row is wanted for each S, whether or not they were run.
+# The systems of which a row is wanted at each factor, whether or not they were run.
 WANTED = (
     "bicubic-retrained",
     "box-retrained",
@@ -111,16 +111,20 @@ def suite(
             report(f"{system} at {factor} per side")
             logits = [predict(teacher, photos.images, before)]
             rows.append(_row(system, factor, "T", [], logits, photos, teacher, bicubic, before))
-        for S_name in sorted(S_name for f, S_name in found if f == factor):
-            systems = found[factor, S_name]
-            wanted = WANTED if not S_name.endswith("not retrained") else ()
-            for system in (*wanted, *sorted(set(systems) - set(wanted))):
-                report(f"{system} at {factor} per side, S: {S_name}")
-                if system not in systems:
-                    rows.append(Row(system, factor, S_name, []))
-                    continue
-                rows.append(_trained(system, S_name, systems[system], photos, teacher))
+        run_here = {S: systems for (f, S), systems in found.items() if f == factor}
+        for S, systems in sorted(run_here.items()):
+            for system in sorted(systems, key=_place):
+                report(f"{system} at {factor} per side, S: {S}")
+                rows.append(_trained(system, S, systems[system], photos, teacher))
+        for system in WANTED:
+            if not any(system in systems for systems in run_here.values()):
+                rows.append(Row(system, factor, "any", []))
     return [row if row.top1 is None else replace(row, command=command) for row in rows]
+
+
+def _place(system: str) -> tuple[bool, str]:
+    """Filters first, then what is learned."""
+    return system.startswith(("thumbnet", "autoencoder")), system
 
 
 def _trained(
