@@ -191,6 +191,9 @@ def train(
             f"batches of {batches.batch_size} cannot be computed in {parts} parts; "
             "lower accumulate or start fewer processes"
         )
+    E, S = make_downscaler(settings), make_student(settings, teacher, photos.classes)
+    if settings.student_start:
+        begin_with(S, Path(settings.student_start))
     with accelerator.main_process_first():  # one writes what the others read
         run.mkdir(parents=True, exist_ok=True)
         claim(run, settings, photos, teacher)
@@ -203,9 +206,6 @@ def train(
                 lambda: predict(teacher, photos.images, precision=settings.precision),
             ).to(device)
 
-    E, S = make_downscaler(settings), make_student(settings, teacher, photos.classes)
-    if settings.student_start:
-        begin_with(S, Path(settings.student_start))
     together = Together(settings, E, S, make_decoder(settings, teacher, S)).to(device)
     per_epoch = batches.steps_per_epoch
     first = per_epoch * (settings.stage1_epochs if settings.stage1 != "none" else 0)
