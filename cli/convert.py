@@ -30,6 +30,12 @@ class Size(click.ParamType[tuple[int, int]]):
 @click.option("--size", type=Size(), help="Exact size of every thumbnail.")
 @click.option("--weights", help="Folder or Hugging Face model id instead of the bundled weights.")
 @click.option(
+    "--format",
+    "ending",
+    type=click.Choice(["jpg", "png", "tif", "webp"]),
+    help="Of all thumbnails.  [default: that of their image]",
+)
+@click.option(
     "--quality",
     type=click.IntRange(1, 100),
     default=95,
@@ -44,14 +50,16 @@ def convert(
     factor: float | None,
     size: tuple[int, int] | None,
     weights: str | None,
+    ending: str | None,
     quality: int,
     overwrite: bool,
     verbose: bool,
 ) -> None:
     """Make thumbnails of a file, or of all JPEG, PNG, WebP and TIFF files in a folder.
 
-    OUT gets the same folders, names and formats. Photos are turned upright; EXIF and colour
-    profile are kept. A file that fails is reported, the rest is done, and the exit status is 1.
+    OUT gets the same folders and names and, without --format, formats. Photos are turned upright;
+    EXIF and colour profile are kept. A file that fails is reported, the rest is done, and the exit
+    status is 1.
     """
     if (factor is None) == (size is None):
         raise click.UsageError("give either --factor (such as 4) or --size (such as 320x240)")
@@ -61,7 +69,8 @@ def convert(
     try:
         library.check_size(factor if size is None else size)
         model = None if weights is None else pretrained.load(weights)
-        jobs = library.find_jobs(source, out)
+        jobs = library.find_jobs(source, out, ending and f".{ending}")
+        library.check_formats(jobs, model)
     except (ValueError, TypeError, OSError) as error:
         raise click.UsageError(str(error)) from error
 

@@ -6,7 +6,7 @@ import copy
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,15 +42,17 @@ def check_size(size: Any) -> None:
     target_size((2**31, 2**31), size)
 
 
-def find_jobs(source: Path, out: Path) -> list[Job]:
+def find_jobs(source: Path, out: Path, suffix: str | None = None) -> list[Job]:
     """A job for `source`, or for each image file in it at any depth, sorted. Links to folders
     are not followed.
 
     A single file goes to `out` itself if that has an image's ending, else into the folder `out`.
-    Files that lie in `out` are no sources.
+    Files that lie in `out` are no sources. suffix: the ending of all thumbnails, such as ".png";
+    default: that of their image.
 
     Raises:
-        ValueError: nothing to convert, a format that is not in FORMATS, or `out` is `source`.
+        ValueError: nothing to convert, a format that is not in FORMATS, `out` is `source`, or two
+            images would have one thumbnail.
         NotADirectoryError: `out` should be a folder and is a file.
     """
     if source.resolve() == out.resolve():
@@ -65,6 +67,13 @@ def find_jobs(source: Path, out: Path) -> list[Job]:
         jobs = [Job(path, out / path.relative_to(source)) for path in image_files(source, out)]
         if not jobs:
             raise ValueError(f"{source} holds no files ending in {', '.join(FORMATS)}")
+    if suffix is not None:
+        jobs = [Job(job.source, job.target.with_suffix(suffix)) for job in jobs]
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        other = taken.setdefault(job.target, job.source)
+        if other != job.source:
+            raise ValueError(f"{other} and {job.source} would both be {job.target}; rename one")
     originals = {job.source.resolve() for job in jobs}
     for job in jobs:  # through links, too
         if job.target.resolve() in originals:
@@ -72,6 +81,19 @@ def find_jobs(source: Path, out: Path) -> list[Job]:
     if out.is_file() and jobs[0].target != out:
         raise NotADirectoryError(f"{out} is a file; OUT must be a folder")
     return jobs
+
+
+def check_formats(jobs: Sequence[Job], weights: Downscaler | None) -> None:
+    """Raise ValueError if a thumbnail would be saved as JPEG, which loses what weights with a code
+    write for networks."""
+    if weights is None or weights.modulus == 1:
+        return
+    lossy = [job for job in jobs if FORMATS[job.target.suffix.lower()] == "JPEG"]
+    if lossy:
+        raise ValueError(
+            f"{lossy[0].target}{' and others' * (len(lossy) > 1)} would be JPEG, which loses what "
+            "these weights write into thumbnails for networks; choose PNG (--format png)"
+        )
 
 
 def image_files(folder: Path, exclude: Path | None = None) -> list[Path]:
@@ -105,17 +127,20 @@ def convert_file(
         What was done, or None if the target was there and is kept.
 
     Raises:
-        ValueError: the image has several frames, or `resize` refuses it.
+        ValueError: the image has several frames, `resize` refuses it, or it would be JPEG and the
+            weights have a code.
         Exception: whatever Pillow raises for a broken file, which is a wide choice.
     """
     if job.target.is_dir():
         raise IsADirectoryError(f"{job.target} is a folder")
     if job.target.exists() and not overwrite:
         return None
+    check_formats([job], weights)
     with quiet():
         upright, exif = open_upright(job.source)
     thumbnail, plan = resize(upright, size, weights=weights, return_plan=True)
-    content = encode(thumbnail, job.target.suffix, quality, exif)
+    lossless = weights is not None and weights.modulus > 1
+    content = encode(thumbnail, job.target.suffix, quality, exif, lossless)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     partial = job.target.with_name(f".{os.getpid()}.partial")
     try:
@@ -171,8 +196,10 @@ def _exif(image: Image.Image) -> Image.Exif:
     return exif
 
 
-def encode(image: Image.Image, suffix: str, quality: int, exif: Image.Exif) -> bytes:
-    """The content of an image file with this ending.
+def encode(
+    image: Image.Image, suffix: str, quality: int, exif: Image.Exif, lossless: bool = False
+) -> bytes:
+    """The content of an image file with this ending; lossless: of WebP, which may be either.
 
     Raises:
         ValueError: the format holds no images of this mode.
@@ -186,6 +213,8 @@ def encode(image: Image.Image, suffix: str, quality: int, exif: Image.Exif) -> b
         options["compression"] = "raw"  # the original's may not fit the thumbnail's mode
     if kind in ("JPEG", "WEBP"):
         options["quality"] = quality
+    if kind == "WEBP" and lossless:
+        options["lossless"] = options["exact"] = True  # colours under alpha 0, too
     if kind == "JPEG":
         options["subsampling"] = 0  # a thumbnail has no colour resolution to spare
     if profile := image.info.get("icc_profile"):

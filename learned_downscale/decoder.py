@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from learned_downscale.engine.code import check_modulus
+
 
 class Decoder(nn.Module):
     """D: rebuilds a photo at `factor` times the thumbnail's sides, with the detail that E hides.
@@ -23,17 +25,22 @@ class Decoder(nn.Module):
     Args:
         factor: of the sides, a whole number from 2.
         width: channels of the hidden layers.
+        modulus: above 1, the layers see what the thumbnail's levels leave modulo this, too: the
+            code of an E of the same modulus. Thumbnails must come as they left E, then: 8 bits,
+            not enlarged, not turned or mirrored, never through JPEG.
 
     Source: ours. The paper's D rebuilds T's feature maps of the original; this one the photo.
     """
 
-    def __init__(self, factor: int = 2, width: int = 32) -> None:
+    def __init__(self, factor: int = 2, width: int = 24, modulus: int = 1) -> None:
         super().__init__()
         if factor < 2:
             raise ValueError(f"factor is {factor}; a decoder enlarges by a whole factor from 2")
+        check_modulus(modulus)
         self.factor = factor
-        self.config: dict[str, Any] = {"factor": factor, "width": width}
-        channels = (3, width, width, 3 * factor**2)
+        self.modulus = modulus
+        self.config: dict[str, Any] = {"factor": factor, "width": width, "modulus": modulus}
+        channels = (3 if modulus == 1 else 6, width, width, 3 * factor**2)
         self.layers = nn.Sequential()
         for inside, outside in itertools.pairwise(channels):
             # replicated borders: a border of zeros is an edge that no photo has
@@ -54,11 +61,23 @@ class Decoder(nn.Module):
         return load_decoder(name, revision=revision)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raises TypeError for tensors of whole numbers, whose range is not [0, 1]."""
-        if not x.is_floating_point():
-            raise TypeError(f"Decoder takes a float tensor in [0, 1], got {x.dtype}; divide by 255")
+        """Raises TypeError for tensors of whole numbers, whose range is not [0, 1], and for
+        bfloat16, in which the levels of 8 bits cannot be told apart."""
+        if not x.is_floating_point() or x.dtype == torch.bfloat16:
+            raise TypeError(
+                f"Decoder takes a tensor in [0, 1] of float16 or wider, got {x.dtype}; "
+                "give it the 8-bit thumbnail divided by 255"
+            )
         # bfloat16 has 8 bits: too few for detail of a few levels on top of a thumbnail
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
-            fine = F.pixel_shuffle(self.layers(x - 0.5), self.factor)
+            fine = F.pixel_shuffle(self.layers(self._seen(x)), self.factor)
             return fine + F.interpolate(x, scale_factor=self.factor, mode="bicubic")
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """(N, 3, h, w) -> (N, 3, h, w), or (N, 6, h, w) with the code in [-0.5, 0.5]."""
+        if self.modulus == 1:
+            return x - 0.5
+        levels = x * 255
+        coarse = self.modulus * (levels.detach().round() / self.modulus).floor()
+        return torch.cat([x - 0.5, (levels - coarse) / self.modulus - 0.5], 1)

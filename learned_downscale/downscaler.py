@@ -4,6 +4,14 @@ The paper (Zhao and Ghanem, ACM MM 2020) names E but not its layers: the network
 
     x_s = round(clamp(bicubic(x) + residual(x)))
 
+or, with a modulus m above 1, for networks whose first layers read x_s mod m (`Decoder`):
+
+    c = clamp(round(residual(x)) + m / 2, 0, m - 1)
+    x_s = the number nearest to bicubic(x) that is c modulo m
+
+That is quantisation index modulation (Chen and Wornell 2001): no colour is off by more than m / 2
+levels, but at black and white, and the decoder knows c exactly, whatever the photo is.
+
 - `bicubic` is the antialiased bicubic filter, pixel for pixel Pillow's.
 - `residual` cuts x into patches of factor x factor pixels, one for each thumbnail pixel, and works
   at thumbnail resolution from there on, which is what makes it cheap.
@@ -27,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learned_downscale.engine.bicubic import Axis, taps
+from learned_downscale.engine.code import check_modulus
 
 # Weights are integers in [-63, 63]: with 64 or more, processors without VNNI saturate the sum of
 # two products (int16) in their 8-bit multiplication.
@@ -109,18 +118,24 @@ class Downscaler(nn.Module):
     Args:
         factor: the native factor, 2 or 4 in the published weights. Any integer of 2 or more.
         channels: width of the hidden layers.
+        modulus: 1: the residual is added to the bicubic thumbnail. A power of two up to 128: it is
+            what the thumbnail's samples leave modulo this; the thumbnail has 8 bits then.
 
-    A new Downscaler has a residual of zero: it is Pillow's bicubic until it is trained.
+    A new Downscaler of modulus 1 has a residual of zero: it is Pillow's bicubic until it is
+    trained. With another modulus it begins with the differences between the halves of each patch:
+    from nothing, E and its decoder would take long to find a common language (measured).
 
     Source: ours; the paper does not give E's layers.
     """
 
-    def __init__(self, factor: int, channels: int = 16) -> None:
+    def __init__(self, factor: int, channels: int = 16, modulus: int = 1) -> None:
         super().__init__()
         if factor < 2:
             raise ValueError(f"factor is {factor}; a downscaler needs a whole factor of 2 or more")
+        check_modulus(modulus)
         self.factor = factor
         self.channels = channels
+        self.modulus = modulus
         self.stem = nn.Conv2d(3, channels, factor, stride=factor, bias=False)
         self.hidden = nn.Conv2d(channels, channels, 3, bias=False)
         self.out = nn.Conv2d(channels, 3, 3, bias=False)
@@ -129,6 +144,8 @@ class Downscaler(nn.Module):
         nn.init.zeros_(self.out.weight)
         with torch.no_grad():
             self.stem.weight *= 2  # activations in half levels: finer than whole ones
+            if modulus > 1:
+                self._begin_with_differences()
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Downscaler:
@@ -144,7 +161,27 @@ class Downscaler(nn.Module):
     @property
     def config(self) -> dict[str, Any]:
         """The arguments that build this network again."""
-        return {"factor": self.factor, "channels": self.channels}
+        return {"factor": self.factor, "channels": self.channels, "modulus": self.modulus}
+
+    def _begin_with_differences(self) -> None:
+        """The code of each colour is the brightness of half a patch less that of the other: left
+        and right, top and bottom, one diagonal and the other. ReLU wants each with both signs."""
+        half = -torch.linspace(-1, 1, self.factor).sign()
+        whole = torch.ones(self.factor)
+        patterns = [torch.outer(a, b) for a, b in ((whole, half), (half, whole), (half, half))]
+        brightness = torch.tensor([0.299, 0.587, 0.114])[:, None, None]  # ITU-R BT.601
+        self.stem.weight *= 0.1  # all share a scale, which must not be too coarse for the patterns
+        self.hidden.weight *= 0.1
+        nn.init.normal_(self.out.weight, 0, 0.002)
+        for colour, pattern in enumerate(patterns[: self.channels // 2]):
+            self.out.weight[colour] = 0
+            for channel, sign in ((2 * colour, 1), (2 * colour + 1, -1)):
+                weight = sign * 4 * brightness * pattern / self.factor**2  # in quarter levels
+                self.stem.weight[channel] = weight
+                self.hidden.weight[channel] = 0
+                self.hidden.weight[channel, channel, 1, 1] = 1
+                # a difference of 27 levels reaches the last code
+                self.out.weight[colour, channel, 1, 1] = sign * self.modulus * 0.3 / 64
 
     def thumbnail_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the thumbnail of a (height, width) image: sides are rounded up."""
@@ -224,9 +261,19 @@ class Downscaler(nn.Module):
             residual = self.residual(pixels.expand(-1, 3, -1, -1))
         if x.shape[1] == 1:
             residual = residual.mean(1, keepdim=True)
+        if self.modulus > 1:
+            return self._coded(skip * 255, residual) / 255
         if levels is None:
             return (skip + residual / 255).clamp(0, 1)
         return _round(_round(skip * levels) + residual * (levels / 255)).clamp(0, levels) / levels
+
+    def _coded(self, skip: Tensor, residual: Tensor) -> Tensor:
+        """x_s in levels, of modulus m; a code just beyond the ends may still come back."""
+        m = self.modulus
+        code = _round(residual.clamp(-1 - m // 2, m // 2)) + m // 2
+        code = _pass_gradient(code, code.clamp(0, m - 1))
+        steps = ((skip - code.detach()) / m + 0.5).detach().floor().clamp(0, 256 // m - 1)
+        return m * steps + code
 
 
 def _pass_gradient(x: Tensor, value: Tensor) -> Tensor:

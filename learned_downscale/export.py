@@ -20,8 +20,8 @@ def export(folder: Path) -> Path:
     """Write model.onnx into a weights folder, and its SHA-256 into the folder's config.json.
 
     The model takes "image", uint8 (N, H, W, 3), RGB, H and W multiples of the factor, all three
-    dynamic. It gives "thumbnail", uint8 (N, H/f, W/f, 3), Pillow's bicubic plus E's residual; and
-    "residual", float32, in levels, before the sum.
+    dynamic. It gives "thumbnail", uint8 (N, H/f, W/f, 3), Pillow's bicubic plus E's residual, or
+    coded with it; and "residual", float32, in levels, before that.
 
     Raises:
         ImportError: the package onnx is missing (extra `onnx`).
@@ -46,13 +46,19 @@ def make(model: Downscaler) -> bytes:
     """The content of model.onnx; see `export`."""
     from onnx import TensorProto, helper, numpy_helper
 
-    f = model.factor
+    f, m = model.factor, model.modulus
     values: dict[str, Any] = {
         "one": np.float32(1),
         "zero": np.uint8(0),
         "scales": np.array([1, 1, 1 / f, 1 / f], np.float32),
         "black": np.float32(0),
         "white": np.float32(255),
+        "modulus": np.float32(m),
+        "per_modulus": np.float32(1 / m),
+        "middle": np.float32(m // 2),
+        "last_code": np.float32(m - 1),
+        "last_step": np.float32(256 // m - 1),
+        "half": np.float32(0.5),
     }
     nodes = [helper.make_node("Transpose", [IMAGE], ["pixels"], perm=[0, 3, 1, 2])]
 
@@ -89,10 +95,8 @@ def make(model: Downscaler) -> bytes:
             coordinate_transformation_mode="half_pixel",
         ),
         helper.make_node("Cast", ["skip"], ["skip_float"], to=TensorProto.FLOAT),
-        helper.make_node("Add", ["skip_float", "added"], ["both"]),
-        helper.make_node("Round", ["both"], ["whole"]),
-        helper.make_node("Clip", ["whole", "black", "white"], ["clipped"]),
-        helper.make_node("Cast", ["clipped"], ["bytes"], to=TensorProto.UINT8),
+        *(_added() if model.modulus == 1 else _coded()),
+        helper.make_node("Cast", ["joined"], ["bytes"], to=TensorProto.UINT8),
         helper.make_node("Transpose", ["bytes"], [THUMBNAIL], perm=[0, 2, 3, 1]),
     ]
     used = {name for node in nodes for name in node.input}
@@ -111,3 +115,32 @@ def make(model: Downscaler) -> bytes:
         graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="learned_downscale"
     ).SerializeToString()
     return content
+
+
+def _added() -> list[Any]:
+    """Nodes: the rounded sum of "skip_float" and "added", "joined"."""
+    from onnx import helper
+
+    return [
+        helper.make_node("Add", ["skip_float", "added"], ["both"]),
+        helper.make_node("Round", ["both"], ["whole"]),
+        helper.make_node("Clip", ["whole", "black", "white"], ["joined"]),
+    ]
+
+
+def _coded() -> list[Any]:
+    """Nodes: `engine.code.coded` of "skip_float" and "added", "joined"."""
+    from onnx import helper
+
+    return [
+        helper.make_node("Round", ["added"], ["rounded"]),
+        helper.make_node("Add", ["rounded", "middle"], ["shifted"]),
+        helper.make_node("Clip", ["shifted", "black", "last_code"], ["code"]),
+        helper.make_node("Sub", ["skip_float", "code"], ["rest"]),
+        helper.make_node("Mul", ["rest", "per_modulus"], ["parts"]),
+        helper.make_node("Add", ["parts", "half"], ["above"]),
+        helper.make_node("Floor", ["above"], ["floored"]),
+        helper.make_node("Clip", ["floored", "black", "last_step"], ["steps"]),
+        helper.make_node("Mul", ["steps", "modulus"], ["coarse"]),
+        helper.make_node("Add", ["coarse", "code"], ["joined"]),
+    ]

@@ -100,8 +100,8 @@ def load_bundled(name: str, device: str = "cpu") -> Downscaler:
     return load(name).to(device)
 
 
-def load_onnx(name: str | Path, *, revision: str | None = None) -> tuple[bytes, int]:
-    """The content of model.onnx, and its factor; `name` as for `load`, and nothing of torch.
+def load_onnx(name: str | Path, *, revision: str | None = None) -> tuple[bytes, int, int]:
+    """The content of model.onnx, its factor and its modulus, without torch; `name` as for `load`.
 
     Raises:
         FileNotFoundError: as `load`; or the weights were never exported.
@@ -113,7 +113,8 @@ def load_onnx(name: str | Path, *, revision: str | None = None) -> tuple[bytes, 
     if "onnx_sha256" not in config:
         raise ValueError(f"{config_path} names no {ONNX}; {_EXPORT.format(config_path.parent)}")
     content = _checked(onnx_path, config_path, config["onnx_sha256"])
-    return content, int(config["downscaler"]["factor"])
+    made_of = config["downscaler"]
+    return content, int(made_of["factor"]), int(made_of.get("modulus", 1))
 
 
 _EXPORT = "make it with `learned-downscale export {}`"

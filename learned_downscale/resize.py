@@ -171,17 +171,32 @@ def _job(
     where = _device(image, device)
     plan = make_plan(source, target, None if given is None else given.factor)
     mode = getattr(image, "mode", None)
+    coded = source != target and given is not None and given.modulus > 1
     if mode in pixels.PIL_BICUBIC_ONLY:
+        if coded:
+            raise ValueError(f"{_CODED}, and has none to write in an image of mode {mode}: {_RGB}")
         if source != target:
             reason = f"plain bicubic: E is trained on RGB, not on {mode}"
             plan = replace(_plain(source, target, reason), backend="Pillow")
         # 3: PIL.Image.Resampling.BICUBIC; always a copy
         return _Job(plan, result=image.resize(target, 3))
     samples, pack = pixels.unpack(image, channel_order)  # what is refused is refused at any size
+    if coded:
+        check_colours(samples)
     if source == target:
         copy = pixels.copy_of(image)
         return _Job(plan, result=copy.to(device) if device and pixels.is_tensor(copy) else copy)
     return _Job(plan, image, samples, pack, channel_order, where)
+
+
+_CODED = "the given weights write what networks read into three colours"
+_RGB = "convert it to RGB first, or use weights without a code (x4, x2)"
+
+
+def check_colours(samples: Any) -> None:
+    """Raise ValueError if these samples, a `Source`, cannot hold the code of an E that has one."""
+    if samples.colours != 3:
+        raise ValueError(f"{_CODED}, and the image is grey: {_RGB}")
 
 
 def _device(image: Any, device: Any) -> str:

@@ -12,6 +12,7 @@ from learned_downscale.resize import (
     Rounding,
     backend_of,
     check_choices,
+    check_colours,
     load_given,
     make_plan,
     target_size,
@@ -82,6 +83,8 @@ def _thumbnails(
         window.take,
         channel_order,
     )
+    if runs.modulus > 1:
+        check_colours(samples)
     for needed, compute in in_rows(samples, (target[1], target[0]), runs, num_threads):
         window.move(needed)
         yield pack(compute()[None])

@@ -77,9 +77,7 @@ class ThumbnailNetwork(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, 1280), means over the positions of the last map."""
-        if self.config["enlarge"] != 1:
-            size = [round(side * self.config["enlarge"]) for side in x.shape[-2:]]
-            x = F.interpolate(x, size, mode="bicubic").clamp(0, 1)
+        x = rescaled(x, self.config["enlarge"])
         x = ((x - _MEAN) / _STD).flip(2, 3).contiguous(memory_format=torch.channels_last)
         return self.head(self.blocks(self.stem(x))).mean((2, 3))
 
@@ -94,6 +92,14 @@ class ThumbnailNetwork(nn.Module):
             chosen.bias.copy_(self.classify.bias[list(outputs)])
         self.classify = chosen
         self.config["classes"] = len(outputs)
+
+
+def rescaled(x: Tensor, scale: float) -> Tensor:
+    """x (N, 3, H, W) in [0, 1] by bicubic to sides times `scale`, antialiased below 1."""
+    if scale == 1:
+        return x
+    size = [round(side * scale) for side in x.shape[-2:]]
+    return F.interpolate(x, size, mode="bicubic", antialias=scale < 1).clamp(0, 1)
 
 
 class _Convolution(nn.Conv2d):

@@ -248,3 +248,33 @@ def test_help_needs_no_torch() -> None:
 
 def test_version() -> None:
     assert learned_downscale.__version__ in run("--version").stdout
+
+
+def test_format_of_all_thumbnails(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("convert", folder, out, "--factor", 4, "--format", "png").exit_code == 1  # CMYK
+    names = ["a.png", "deep/b.png", "deep/er/c.png", "deep/er/d.png", "grey.png"]
+    assert files_in(out) == names
+    for name in names:
+        with Image.open(out / name) as small:
+            assert small.format == "PNG"
+    (folder / "a.png").write_bytes((folder / "deep" / "b.PNG").read_bytes())
+    result = run("convert", folder, tmp_path / "other", "--factor", 4, "--format", "png")
+    assert result.exit_code == 2 and "would both be" in result.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_code_is_never_saved_as_jpeg(folder: Path, tmp_path: Path) -> None:
+    weights, out = tmp_path / "weights", tmp_path / "out"
+    model = learned_downscale.Downscaler(4, modulus=8)
+    learned_downscale.pretrained.save(weights, model, "a card")
+    options = ("--factor", 4, "--weights", weights)
+    result = run("convert", folder, out, *options)
+    assert result.exit_code == 2 and "--format png" in result.stderr and not out.exists()
+    for name in ("grey.jpeg", "print.jpg"):  # no code in these
+        (folder / name).unlink()
+    for ending in ("png", "webp"):
+        assert run("convert", folder, out, *options, "--format", ending).exit_code == 0
+        with Image.open(out / f"deep/b.{ending}") as small:
+            want = learned_downscale.resize(drawn_photo(161, 118), 4, weights=model)
+            assert np.array_equal(small, want)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from conftest import drawn_photo
 from PIL import Image
 
-from learned_downscale import Downscaler, bench, downscale_rows, pretrained, resize
+from learned_downscale import Decoder, Downscaler, bench, downscale_rows, pretrained, resize
 from learned_downscale.downscaler import MAX_WEIGHT, integer_weight, interpolate_by_matrices
 from learned_downscale.engine import device as other_device
 from learned_downscale.engine import tiles, torch_backend
@@ -301,7 +301,7 @@ def test_backends_differ_by_at_most_one_level(kind: str, size: float) -> None:
 @pytest.mark.parametrize("name", ["x2", "x2-machine", "x4", "x4-machine"])
 def test_model_onnx_is_the_whole_downscaler(name: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    content, factor = pretrained.load_onnx(name)
+    content, factor, modulus = pretrained.load_onnx(name)
     session = onnxruntime.InferenceSession(content)
     for height, width in ((48, 64), (40, 24)):
         photos = np.stack([np.asarray(drawn_photo(width, height, s)) for s in (0, 1)])
@@ -310,7 +310,7 @@ def test_model_onnx_is_the_whole_downscaler(name: str) -> None:
         want = pretrained.load(name).residual(x).permute(0, 2, 3, 1)
         assert torch.equal(torch.from_numpy(residual), want)
         for photo, small in zip(photos, thumbnail, strict=True):
-            assert levels_apart(small, resize(photo, factor, weights=name)) <= 1
+            assert levels_apart(small, resize(photo, factor, weights=name)) <= modulus
 
 
 WITHOUT_TORCH = """
@@ -393,6 +393,101 @@ def test_weights_without_an_export(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     result = CliRunner().invoke(main, ["export", str(tmp_path)])
     assert result.exit_code == 1 and "SHA-256 differs" in result.stderr
+
+
+# -- a code modulo 8 --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def coded() -> Downscaler:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Downscaler(4, modulus=8).requires_grad_(False)
+
+
+def test_the_thumbnail_is_its_code_near_bicubic(coded: Downscaler) -> None:
+    photo = images()["rgb"]
+    small = np.asarray(resize(photo, 4, weights=coded)).astype(int)
+    x = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float()
+    code = (coded.residual(x).round() + 4).clamp(0, 7)[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(small % 8, code) and len(np.unique(code)) == 8
+    bicubic = np.asarray(photo.resize((60, 45), Image.Resampling.BICUBIC)).astype(int)
+    inside = (bicubic >= 4) & (bicubic <= 251)
+    assert inside.mean() > 0.5
+    assert np.abs(small - bicubic)[inside].max() <= 4 + 1  # torch's bicubic, a level from Pillow's
+    assert np.abs(small - bicubic).max() <= 7 + 1
+
+
+@pytest.mark.parametrize("kind", ["rgb", "rgba", "16 bits", "float"])
+@pytest.mark.parametrize("size", [(60, 45), (59, 44), (30, 20)])
+def test_tiles_of_coded_thumbnails_equal_the_whole(
+    monkeypatch: pytest.MonkeyPatch, coded: Downscaler, kind: str, size: tuple[int, int]
+) -> None:
+    image = images()[kind]
+    whole = np.asarray(resize(image, size, weights=coded, num_threads=1))
+    monkeypatch.setattr(tiles, "TILE", 3000)
+    monkeypatch.setattr(tiles, "SMALLEST", 1000)
+    assert np.array_equal(resize(image, size, weights=coded, num_threads=2), whole)
+    levels = whole * {"16 bits": 1 / 257, "float": 255.0}.get(kind, 1)
+    assert np.abs(levels - levels.round()).max() < 1e-3  # 8 bits, whatever holds them
+    monkeypatch.setattr(torch_backend, "int8_is_exact", lambda: False)
+    assert np.array_equal(resize(image, size, weights=coded), whole)
+    array = np.asarray(image)
+    blocks = downscale_rows([array[:50], array[50:]], (240, 180), size, weights=coded)
+    assert np.array_equal(np.concatenate(list(blocks)), whole)
+
+
+def test_a_coded_thumbnail_from_onnx(coded: Downscaler, tmp_path: Path) -> None:
+    """Code for code the same; where their bicubic differs by a level, by the modulus, rarely."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from learned_downscale.export import export
+
+    pretrained.save(tmp_path, coded, "a card")
+    session = onnxruntime.InferenceSession(export(tmp_path).read_bytes())
+    for kind in ("rgb", "rgba", "16 bits", "float"):
+        a, b = (
+            np.asarray(resize(images()[kind], 4, weights=tmp_path, backend=name)).astype(float)
+            for name in ("torch", "onnx")
+        )
+        unit = {"16 bits": 257, "float": 1 / 255}.get(kind, 1)
+        apart = np.abs(a - b) / unit
+        assert (apart < 0.01).mean() > 0.999
+        assert ((apart < 0.01) | (np.abs(apart - 8) < 0.01)).all()
+    photo = np.asarray(images()["rgb"])
+    whole = session.run(["thumbnail"], {"image": photo[None]})[0][0].astype(int)
+    want = np.asarray(resize(photo, 4, weights=coded)).astype(int)
+    assert np.array_equal(whole % 8, want % 8) and (whole == want).mean() > 0.999
+
+
+def test_a_code_needs_three_colours(coded: Downscaler) -> None:
+    photo = images()["rgb"]
+    grey = np.asarray(photo.convert("L"))
+    for image in (photo.convert("L"), photo.convert("LA"), photo.convert("CMYK"), grey):
+        with pytest.raises(ValueError, match=r"three colours.*RGB"):
+            resize(image, 4, weights=coded)
+    with pytest.raises(ValueError, match=r"three colours.*RGB"):
+        list(downscale_rows([grey], photo.size, 4, weights=coded))
+    assert resize(photo.convert("L"), 1, weights=coded).mode == "L"  # a copy
+    for modulus in (0, 3, 256):
+        with pytest.raises(ValueError, match=f"modulus is {modulus}; it must be one of 1, 2, 4"):
+            Downscaler(4, modulus=modulus)
+
+
+def test_a_decoder_sees_the_code(coded: Downscaler) -> None:
+    x = torch.from_numpy(np.array(images()["rgb"])).permute(2, 0, 1)[None].float() / 255
+    x_s, decoder = coded(x), Decoder(2, modulus=8)
+    code = (coded.residual((x * 255).round()).round() + 4).clamp(0, 7)
+    assert torch.allclose(decoder._seen(x_s)[:, 3:] * 8 + 4, code, atol=1e-3)
+    assert torch.equal(decoder._seen(x_s)[:, :3], x_s - 0.5)
+    with pytest.raises(TypeError, match="float16 or wider"):
+        decoder(x_s.bfloat16())
+    half = (decoder._seen(x_s.half().float()) - decoder._seen(x_s)).abs().max()
+    assert half < 0.05  # float16 tells the levels apart
+    # what the decoder misses is told to E
+    E = Downscaler(4, modulus=8)
+    (decoder(E(x)) - 0.5).square().mean().backward()
+    assert E.stem.weight.grad is not None and E.stem.weight.grad.abs().max() > 0
 
 
 # -- lists and other devices ------------------------------------------------------------------

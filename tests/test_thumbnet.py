@@ -300,36 +300,31 @@ def test_e_from_other_weights_stays_frozen(photos: Photos, teacher: Path, tmp_pa
         train(replace(settings, factor=4), photos, T, tmp_path / "other")
 
 
-def test_s_may_begin_with_the_s_of_another_run(
-    photos: Photos, teacher: Path, tmp_path: Path
-) -> None:
-    T = load_teacher(teacher, CLASSES)
-    _, first = train(replace(SETTINGS, epochs=1), photos, T, tmp_path / "first")
-    settings = replace(SETTINGS, epochs=0, stage1="autoencoder", stage1_epochs=1, rebuild=2)
-    settings = replace(settings, student_start=str(tmp_path / "first"))
-    _, S = train(settings, photos, T, tmp_path / "second")
-    before, after = first.state_dict(), S.state_dict()
-    assert all(torch.equal(v, after[k]) for k, v in before.items())
-    assert any(not torch.equal(v, before[k]) for k, v in T.state_dict().items())
-    assert suite.student(settings) == "T, rebuilds 2x, begun by another run, not retrained"
-
-    def refused(message: str, error: type[Exception] = ValueError, **changes: Any) -> None:
-        with pytest.raises(error, match=message):
-            train(replace(settings, **changes), photos, T, tmp_path / "refused")
-        assert not (tmp_path / "refused").exists()  # another try may have this name
-
-    refused("another network", student="test_thumbnet:small_network")
-    refused("no finished run", FileNotFoundError, student_start=str(tmp_path))
-    others = load_teacher(teacher, ("cat", "dog", "fish"))
-    renamed = replace(photos, classes=("cat", "dog", "fish"))
-    with pytest.raises(ValueError, match="on other classes"):
-        train(settings, renamed, others, tmp_path / "others")
+def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
+    """With a modulus, S's decoder rebuilds stripes that bicubic thumbnails have lost."""
+    photos = fine_textures(16, 0)
+    settings = Settings(
+        factor=2, modulus=8, rebuild=2, rescale=0.5, size=64, stage1="autoencoder",
+        stage1_epochs=40, stage1_crop=0.5, decoder_lr=1e-2, epochs=0, batch_size=16,
+        precision="float32",
+    )  # fmt: skip
+    T = Classifier(small_network(), [0.5] * 3, [1.0] * 3, range(4))
+    last = {}
+    for downscaler in ("learned", "bicubic"):
+        run = tmp_path / downscaler
+        train(replace(settings, downscaler=downscaler), photos, T, run)
+        last[downscaler] = sum(float(row["AE"]) for row in read_log(run)[-8:])
+    assert last["learned"] < 0.7 * last["bicubic"]
+    assert suite.student(settings) == "T, rebuilds 2x, at 32 px, not retrained"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"rebuild": 8}, "nothing to rebuild"),
+        ({"modulus": 8}, "no decoder that reads the code"),
+        ({"modulus": 6, "rebuild": 2}, "must be one of 1, 2, 4"),
+        ({"stage1_crop": 1.5}, "stage1_crop"),
         ({"downscaler": "box", "stage1": "autoencoder"}, "nothing to train"),
         ({"stage1": "autoencoder", "fm": 1.0}, "begins with rebuild"),
         ({"downscaler": "box", "start": "x4"}, "not for box"),
@@ -377,7 +372,7 @@ def test_accelerate_launch(folder: Path, teacher: Path, tmp_path: Path) -> None:
 
 
 def test_students(photos: Photos, teacher: Path, tmp_path: Path) -> None:
-    """Without its first stride S has larger maps; it may enlarge; it may be another network."""
+    """Without its first stride S has larger maps; it may rescale; it may be another network."""
     T = load_teacher(teacher, CLASSES)
     x = torch.rand(1, 3, 32, 32)
     logits, maps = T.read(x)
@@ -385,7 +380,7 @@ def test_students(photos: Photos, teacher: Path, tmp_path: Path) -> None:
     wide = T.student(first_stride=False).read(x)[1]
     assert wide.shape[-1] == 2 * maps.shape[-1] and T.read(x)[1].shape == maps.shape
     larger = torch.nn.functional.interpolate(x, (40, 40), mode="bicubic").clamp(0, 1)
-    assert torch.allclose(T.student(enlarge=1.25)(x), T(larger), atol=1e-5)
+    assert torch.allclose(T.student(rescale=1.25)(x), T(larger), atol=1e-5)
     settings = replace(SETTINGS, epochs=1, student="test_thumbnet:small_network", fm=1.0)
     _, S = train(settings, photos, T, tmp_path)
     assert S.read(x)[1].shape[1] == 5
@@ -554,7 +549,7 @@ def test_divergence_is_told(photos: Photos, teacher: Path, tmp_path: Path) -> No
     "wrong",
     [
         {"factor": 1},
-        {"enlarge": 0.0},
+        {"rescale": 0.0},
         {"size": 33},
         {"epochs": -1},
         {"seed": -1},
@@ -576,7 +571,7 @@ def run(*arguments: object) -> Result:
 def test_train_and_evaluate_commands(folder: Path, teacher: Path, tmp_path: Path) -> None:
     """From photos to weights that resize() takes, with a card that says what they are."""
     common = ["--data", folder, "--teacher", teacher]
-    recipe = ["--size", 32, "--factor", 2, "--epochs", 2, "--batch-size", 8]
+    recipe = ["--size", 32, "--factor", 2, "--rebuild", 2, "--epochs", 2, "--batch-size", 8]
     learned, baseline, out = tmp_path / "run", tmp_path / "baseline", tmp_path / "mine"
     result = run("train", *common, *recipe, "--run", learned, "--out", out, "--license", "ours")
     assert result.exit_code == 0 and str(out) in result.stdout, result.output

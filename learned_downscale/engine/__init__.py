@@ -20,17 +20,19 @@ class Backend(Protocol):
 
     name: str
     factor: int | None
+    modulus: int
 
     def bicubic(self, x: Array, rows: Axis, columns: Axis) -> Array:
         """Antialiased bicubic, uint8 (rounded) or float32 (as it comes, not clipped).
         Weights that fall outside x are left out, as at an image's border."""
 
     def thumbnail(self, x: Array, skip: Array | None) -> Array:
-        """round(skip + residual(x)), uint8 (N, h, w, 3), of x, uint8 (N, f*h, f*w, 3 or 4), and
-        skip, uint8 (N, h, w, 3 or 4), which may be overwritten; None: x by bicubic."""
+        """round(skip + residual(x)), or what `code.coded` makes of them, uint8 (N, h, w, 3), of
+        x, uint8 (N, f*h, f*w, 3 or 4), and skip, uint8 (N, h, w, 3 or 4), which may be
+        overwritten; None: x by bicubic."""
 
     def residual(self, x: Array) -> Array:
-        """What E adds, in levels: uint8 (N, f*h, f*w, 3 or 4) -> float32 (N, h, w, 3)."""
+        """What E adds, or codes, in levels: uint8 (N, f*h, f*w, 3 or 4) -> float32 (N, h, w, 3)."""
 
     def default_threads(self) -> int:
         """How many threads may work where the caller does not say."""

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from learned_downscale.engine.bicubic import Array, Axis, resample
+from learned_downscale.engine.code import coded
 
 # The names in model.onnx; see `learned_downscale.export`.
 IMAGE, THUMBNAIL, RESIDUAL = "image", "thumbnail", "residual"
@@ -21,9 +22,10 @@ class OnnxBackend:
 
     name = "onnx"
 
-    def __init__(self, model: bytes | None, factor: int | None) -> None:
+    def __init__(self, model: bytes | None, factor: int | None, modulus: int = 1) -> None:
         """model: the content of a model.onnx, or None for bicubic alone."""
         self.factor = factor
+        self.modulus = modulus
         self._session: Any = None
         if model is not None:
             import onnxruntime
@@ -44,6 +46,8 @@ class OnnxBackend:
     def thumbnail(self, x: Array, skip: Array | None) -> Array:
         if skip is None:
             return self._run(THUMBNAIL, x)
+        if self.modulus > 1:
+            return coded(skip[..., :3], self.residual(x), self.modulus).astype(np.uint8)
         total = self.residual(x)
         total += skip[..., :3]
         return np.rint(total, out=total).clip(0, 255, out=total).astype(np.uint8)

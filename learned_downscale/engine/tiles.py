@@ -18,6 +18,7 @@ import numpy as np
 
 from learned_downscale.engine import Backend
 from learned_downscale.engine.bicubic import Array, Axis, span
+from learned_downscale.engine.code import coded
 from learned_downscale.engine.transparency import REACH, see_through
 
 # In thumbnail pixels: E's two 3x3 layers; of bicubic at a native factor, 1.5 are needed.
@@ -239,17 +240,23 @@ def thumbnail(
     def small(x: Array) -> Array:
         return backend.bicubic(x, rows.skip, columns.skip)
 
-    def residual(x: Array) -> Array | float:
-        """In units of the source's levels."""
-        if factor is None:
-            return 0.0
-        unit = (source.levels or 1) / 255
+    def residual(x: Array) -> Array:
+        """In levels of 8 bits."""
         if x.dtype != np.uint8:
             x = np.rint(x * (1 / unit)).astype(np.uint8)
         if x.shape[-1] == 1:
             # Grey: E sees three equal planes, and adds the mean of what it would add to them.
-            return unit * backend.residual(prepared(x.repeat(3, -1))).mean(-1, keepdims=True)
-        return unit * backend.residual(prepared(x))
+            return backend.residual(prepared(x.repeat(3, -1))).mean(-1, keepdims=True)
+        return backend.residual(prepared(x))
+
+    def joined(skip: Array, seen: Array) -> Array:
+        """The thumbnail of its bicubic colours and the image that E sees."""
+        if factor is None:
+            return _rounded(skip, source.levels)
+        if backend.modulus == 1:
+            return _rounded(skip + unit * residual(seen), source.levels)
+        levels = coded(skip * np.float32(1 / unit), residual(seen), backend.modulus)
+        return _rounded(unit * levels, source.levels)
 
     def prepared(x: Array) -> Array:
         if rows.native and columns.native:
@@ -257,6 +264,7 @@ def thumbnail(
         return backend.bicubic(x, rows.prepare, columns.prepare)
 
     top = source.levels or 1
+    unit = top / 255
     colours = slice(0, source.colours)
     opaque = not source.alpha or bool((x[..., -1] == top).all())
     fast = opaque and source.levels == 255 and source.colours == 3 and factor is not None
@@ -277,10 +285,10 @@ def thumbnail(
     if fast:
         result = backend.thumbnail(prepared(x), skip)
     elif opaque:
-        result = _rounded(skip[..., colours] + residual(x[..., colours]), source.levels)
+        result = joined(skip[..., colours], x[..., colours])
     else:
         colour, seen = see_through(x, skip, small, top, rows.filled, columns.filled)
-        result = _rounded(colour + residual(seen), source.levels)
+        result = joined(colour, seen)
         result = np.where(alpha > 0, result, result.dtype.type(0))
     return np.concatenate([result, alpha], -1)[:, rows.crop, columns.crop]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from learned_downscale.downscaler import MAX_ACTIVATION, MAX_WEIGHT, Downscaler
 from learned_downscale.engine.bicubic import Array, Axis, resample, whole_taps
+from learned_downscale.engine.code import coded
 
 
 class TorchBackend:
@@ -21,6 +22,7 @@ class TorchBackend:
 
     def __init__(self, model: Downscaler | None) -> None:
         self.factor: int | None = None if model is None else model.factor
+        self.modulus = 1 if model is None else model.modulus
         with self.single_thread():
             self._prepare(model)
 
@@ -55,6 +57,9 @@ class TorchBackend:
             if skip is None
             else _nchw(skip)
         )
+        if self.modulus > 1:
+            residual = _nhwc(self._layers(pixels, None))
+            return coded(_nhwc(small)[..., :3], residual, self.modulus).astype(np.uint8)
         return _nhwc(self._layers(pixels, small))
 
     def residual(self, x: Array) -> Array:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from learned_downscale import pretrained
 from learned_downscale.downscaler import Downscaler
 from learned_downscale.thumbnet.evaluate import Row, markdown
-from learned_downscale.thumbnet.settings import Settings
+from learned_downscale.thumbnet.settings import Settings, student_side
 from learned_downscale.thumbnet.train import DOWNSCALER
 
 _CARD = """\
@@ -132,11 +132,9 @@ def _recipe(settings: Settings) -> str:
         S, begins = "T's architecture", "from T"
     else:
         S, begins = settings.student.rpartition(":")[2], "as published"
-    if settings.student_start:
-        begins = f"from the S of {settings.student_start}"
     S = f"S is {S}, initialised {begins}."
-    if settings.enlarge != 1:
-        S += f" It enlarges what it reads {settings.enlarge:g} times first."
+    if settings.rescale != 1:
+        S += f" It reads at {student_side(settings)} px what is rebuilt of {settings.size} px."
     together = "E and S" if settings.freeze == "no" else "S, E as it was,"
     supervised = (
         f"{together} learned from the labels and T's logits of the whole photos: "

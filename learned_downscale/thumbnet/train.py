@@ -101,10 +101,14 @@ def make_downscaler(settings: Settings) -> nn.Module:
             raise ValueError(
                 f"{settings.start} has the factor {E.factor}, the settings {settings.factor}"
             )
+        if E.modulus != settings.modulus:
+            raise ValueError(
+                f"{settings.start} has the modulus {E.modulus}, the settings {settings.modulus}"
+            )
         return E.requires_grad_(True)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        return Downscaler(settings.factor, settings.channels)
+        return Downscaler(settings.factor, settings.channels, settings.modulus)
 
 
 def make_student(settings: Settings, teacher: Classifier, classes: tuple[str, ...]) -> Classifier:
@@ -115,25 +119,13 @@ def make_student(settings: Settings, teacher: Classifier, classes: tuple[str, ..
         network = other.to(teacher.mean.device)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed + 2)
-        return network.student(settings.first_stride, settings.rebuild, settings.enlarge)
+        front = new_decoder(settings) if settings.rebuild > 1 else None
+    return network.student(settings.first_stride, front, settings.rescale)
 
 
-def begin_with(S: Classifier, run: Path) -> None:
-    """S's network takes the weights of the S of a finished run; its own decoder stays.
-
-    Raises:
-        FileNotFoundError: the run is not finished.
-        ValueError: its S is another network, or had other classes.
-    """
-    load_settings(run)
-    mine, theirs = S.state_dict(), load_file(run / STUDENT)
-    theirs = {k: v for k, v in theirs.items() if not k.startswith("front.")}
-    network = {k: v for k, v in mine.items() if not k.startswith("front.")}
-    if {k: v.shape for k, v in theirs.items()} != {k: v.shape for k, v in network.items()}:
-        raise ValueError(f"the S of {run} is another network than this S; name another run")
-    if not torch.equal(theirs["outputs"], mine["outputs"].cpu()):
-        raise ValueError(f"the S of {run} was trained on other classes; name another run")
-    S.load_state_dict(mine | theirs)
+def new_decoder(settings: Settings) -> Decoder:
+    """S's first layers."""
+    return Decoder(settings.rebuild, modulus=settings.modulus)
 
 
 def make_decoder(settings: Settings, teacher: Classifier, S: Classifier) -> nn.Module | None:
@@ -192,8 +184,6 @@ def train(
             "lower accumulate or start fewer processes"
         )
     E, S = make_downscaler(settings), make_student(settings, teacher, photos.classes)
-    if settings.student_start:
-        begin_with(S, Path(settings.student_start))
     with accelerator.main_process_first():  # one writes what the others read
         run.mkdir(parents=True, exist_ok=True)
         claim(run, settings, photos, teacher)
@@ -233,7 +223,7 @@ def train(
             # T sees the whole photos once, or each crop
             online = teacher if "FM" in weights or settings.kd_on == "crop" else None
             terms: dict[str, float] = dict.fromkeys(("loss", *weights), 0.0)
-            draw = batches.draw(step)
+            draw = batches.draw(step, settings.stage1_crop if stage == 1 else 0.0)
             for part in _parts(accelerator, settings.accumulate):
                 last = part.start >= part.step - accelerator.num_processes
                 batch = batches.take(draw, part)
@@ -382,7 +372,7 @@ def decoder_of(run: Path) -> Decoder | None:
     settings = load_settings(run)
     if settings.rebuild == 1:
         return None
-    D, S = Decoder(settings.rebuild), load_file(run / STUDENT)
+    D, S = new_decoder(settings), load_file(run / STUDENT)
     D.load_state_dict({k: S[f"front.{k}"] for k in D.state_dict()})
     return D.eval()
 
