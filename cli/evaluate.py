@@ -45,7 +45,8 @@ from learned_downscale.cli.terminal import tell
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder to which --suite writes its table, such as benchmarks.",
+    help="Folder to which --suite writes its table, such as benchmarks. Rows that are there and "
+    "of other systems or S stay.",
 )
 @click.option(
     "--jpeg",
@@ -127,12 +128,14 @@ def _suite(
     from learned_downscale.thumbnet import suite as library
 
     words = shlex.join(command)
+    note = f"Top-1 and top-5 on {where}."
     try:
-        rows = library.suite(photos, teacher, runs, words, tell)
+        earlier = [] if out is None else library.read(out, note)
+        rows = library.complete(library.suite(photos, teacher, runs, words, tell), earlier)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if out is not None:
-        library.write(out, rows, words, f"Top-1 and top-5 on {where}.")
+        library.write(out, rows, note)
         click.echo(f"The table is in {out}", err=True)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))

@@ -315,7 +315,7 @@ def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
         train(replace(settings, downscaler=downscaler), photos, T, run)
         last[downscaler] = sum(float(row["AE"]) for row in read_log(run)[-8:])
     assert last["learned"] < 0.7 * last["bicubic"]
-    assert suite.student(settings) == "T, rebuilds 2x, at 32 px, not retrained"
+    assert suite.student(settings) == "T, rebuilds 2x, modulus 8, at 32 px, not retrained"
 
 
 @pytest.mark.parametrize(
@@ -575,7 +575,7 @@ def test_train_and_evaluate_commands(folder: Path, teacher: Path, tmp_path: Path
     learned, baseline, out = tmp_path / "run", tmp_path / "baseline", tmp_path / "mine"
     result = run("train", *common, *recipe, "--run", learned, "--out", out, "--license", "ours")
     assert result.exit_code == 0 and str(out) in result.stdout, result.output
-    assert "step 12 of 12: loss" in result.stderr
+    assert "step 18 of 18: loss" in result.stderr
     assert re.search(r"Networks took \d+\.\d% of the training time", result.stderr)
     run("train", *common, *recipe, "--run", baseline, "--downscaler", "bicubic")
 
@@ -607,7 +607,7 @@ def test_out_replaces_nothing_but_weights(folder: Path, teacher: Path, tmp_path:
 
 def test_a_card_gets_no_other_runs_figures(folder: Path, teacher: Path, tmp_path: Path) -> None:
     common = ["--data", folder, "--teacher", teacher, "--size", 32]
-    recipe = ["--factor", 2, "--epochs", 1, "--batch-size", 8]
+    recipe = ["--factor", 2, "--rebuild", 2, "--epochs", 1, "--batch-size", 8]
     for seed in (0, 1):
         run("train", *common, *recipe, "--seed", seed, "--run", tmp_path / f"run{seed}",
             "--out", tmp_path / f"mine{seed}")  # fmt: skip
@@ -736,6 +736,17 @@ def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:
     assert "| lanczos-retrained | 2 | any | not run |" in result.stdout
     assert result.stdout.strip() in (out / "paper.md").read_text()
     assert (out / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
+    assert all(0.1 < rows[name]["png_kb"] < 3 for name in ("thumbnet", "bicubic-retrained"))
+    small = run("evaluate", runs[3], *common, "--suite", "paper", "--out", out)  # the others stay
+    assert small.exit_code == 0 and "| thumbnet, no KD | 2 |" in small.stdout
+    again = {row["system"]: row for row in json.loads((out / "paper.json").read_text())}
+    assert again.keys() == rows.keys() and again["thumbnet"] == rows["thumbnet"]
+    assert again["thumbnet, no KD"]["command"] != rows["thumbnet, no KD"]["command"]
+    text = (out / "paper.md").read_text()
+    assert all(row["command"] in text for row in again.values())
+    (out / "paper.md").write_text(text.replace("on 24 photos", "on 25 photos"))
+    refused = run("evaluate", *runs, *common, "--suite", "paper", "--out", out)
+    assert refused.exit_code == 1 and "of other photos" in refused.output
     run("train", *common, *recipe, "--seed", 2, "--cl", 0.2, "--run", tmp_path / "other")
     result = run("evaluate", *runs, tmp_path / "other", *common, "--suite", "paper")
     assert result.exit_code == 1 and "differ in seed, cl" in result.output

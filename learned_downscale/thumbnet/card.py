@@ -73,6 +73,13 @@ which then sees the photo at {times} times the thumbnail's sides:
 decoder = learned_downscale.Decoder.from_pretrained("{name}")
 network = torch.nn.Sequential(decoder, network)
 ```
+{code}"""
+
+_CODE = """
+What E writes is what the thumbnail's levels leave modulo {modulus} (quantisation index modulation):
+no colour is more than {half} levels off, but at black and white. The decoder needs the thumbnail as
+it left E: store it as PNG or lossless WebP, decode it before you turn, mirror or scale it. Grey
+images have no room for the code and are refused.
 """
 
 _NOT_MEASURED = "Not measured: `learned-downscale evaluate --card` writes them here."
@@ -121,9 +128,17 @@ def render(
         data="\n".join(f"- {item}" for item in training["data"]),
         settings="\n".join(f"| {f.name} | {getattr(settings, f.name)} |" for f in fields(settings)),
         recipe=_recipe(settings),
-        decoder=_DECODER.format(name=name, times=settings.rebuild) if settings.rebuild > 1 else "",
+        decoder=_decoder(name, settings),
         **{k: training[k] for k in ("photos", "classes", "teacher", "license", "note")},
     )
+
+
+def _decoder(name: str, settings: Settings) -> str:
+    if settings.rebuild == 1:
+        return ""
+    m = settings.modulus
+    code = _CODE.format(modulus=m, half=m // 2) if m > 1 else ""
+    return _DECODER.format(name=name, times=settings.rebuild, code=code)
 
 
 def _recipe(settings: Settings) -> str:

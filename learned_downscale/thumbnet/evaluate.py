@@ -108,13 +108,13 @@ def likeness(images: Tensor, E: Downscaler, batch_size: int = 64) -> tuple[float
         x = batch.to(device).float() / 255
         x_s = E(x)
         pair = (x_s, bicubic(x, (x_s.shape[-2], x_s.shape[-1])))
-        for one, other in zip(*(_pixels(thumbnails) for thumbnails in pair), strict=True):
+        for one, other in zip(*(pixels(thumbnails) for thumbnails in pair), strict=True):
             ratios.append(psnr(one, other))
             similarities.append(ssim(one, other))
     return statistics.mean(ratios), statistics.mean(similarities)
 
 
-def _pixels(x: Tensor) -> Array:
+def pixels(x: Tensor) -> Array:
     """(N, H, W, 3) uint8 of (N, 3, H, W) in [0, 1]."""
     pixels: Array = (x * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import statistics
 import time
@@ -12,13 +13,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from learned_downscale.downscaler import Downscaler
 from learned_downscale.thumbnet import baselines
 from learned_downscale.thumbnet.data import Photos
-from learned_downscale.thumbnet.evaluate import accuracy, likeness, name
+from learned_downscale.thumbnet.evaluate import accuracy, likeness, name, pixels
 from learned_downscale.thumbnet.networks import Classifier
 from learned_downscale.thumbnet.settings import Settings, student_side
 from learned_downscale.thumbnet.train import load_run, load_settings, predict
@@ -44,7 +46,8 @@ class Row:
     multiply-adds of the thumbnail of one photo. activation_mb: largest input and output of a
     layer together, float32.
     images_per_s: thumbnails classified, in batches of 32, on this machine. psnr, ssim: E's
-    thumbnails against Pillow's bicubic; psnr in dB.
+    thumbnails against Pillow's bicubic; psnr in dB. png_kb: mean size of the thumbnails as PNG
+    files, kB.
     """
 
     system: str
@@ -61,6 +64,7 @@ class Row:
     images_per_s: float | None = None
     psnr: float | None = None
     ssim: float | None = None
+    png_kb: float | None = None
     command: str = ""
 
 
@@ -71,6 +75,8 @@ def student(settings: Settings) -> str:
         parts.append("no first stride")
     if settings.rebuild > 1:
         parts.append(f"rebuilds {settings.rebuild}x")
+    if settings.modulus > 1:
+        parts.append(f"modulus {settings.modulus}")
     if settings.rescale != 1:
         parts.append(f"at {student_side(settings)} px")
     if not settings.epochs:
@@ -111,18 +117,27 @@ def suite(
             rows.append(_row(system, factor, "T", [], logits, photos, teacher, bicubic, before))
         run_here = {S: systems for (f, S), systems in found.items() if f == factor}
         for S, systems in sorted(run_here.items()):
-            for system in sorted(systems, key=_place):
+            for system in systems:
                 report(f"{system} at {factor} per side, S: {S}")
                 rows.append(_trained(system, S, systems[system], photos, teacher))
-        for system in WANTED:
-            if not any(system in systems for systems in run_here.values()):
-                rows.append(Row(system, factor, "any", []))
-    return [row if row.top1 is None else replace(row, command=command) for row in rows]
+    return [replace(row, command=command) for row in rows]
 
 
-def _place(system: str) -> tuple[bool, str]:
-    """Filters first, then what is learned."""
-    return system.startswith(("thumbnet", "autoencoder")), system
+def complete(rows: Sequence[Row], earlier: Sequence[Row] = ()) -> list[Row]:
+    """The rows, those of `earlier` commands that they do not replace, and what was not run; by
+    factor, S and system."""
+    every = {(row.factor, row.student, row.system): row for row in (*earlier, *rows)}
+    found = [row for row in every.values() if row.top1 is not None]
+    for factor in {row.factor for row in found if row.factor > 1}:
+        there = {row.system for row in found if row.factor == factor}
+        found += [Row(system, factor, "any", []) for system in WANTED if system not in there]
+    return sorted(found, key=_place)
+
+
+def _place(row: Row) -> tuple[int, bool, str, bool, str]:
+    """Filters first, then what is learned; of each factor last what was not run."""
+    learned = row.system.startswith(("thumbnet", "autoencoder"))
+    return row.factor, row.top1 is None, row.student, learned, row.system
 
 
 def _trained(
@@ -141,7 +156,21 @@ def _trained(
     if alike:
         psnr, ssim = map(statistics.mean, zip(*alike, strict=True))
         row = replace(row, psnr=psnr, ssim=ssim)
-    return row
+    return replace(row, png_kb=_png_bytes(photos.images, E) / 1e3)
+
+
+@torch.no_grad()
+def _png_bytes(images: Tensor, downscaler: nn.Module, batch_size: int = 64) -> float:
+    """Mean size of the thumbnails of images (M, 3, H, W; uint8) as PNG files, as Pillow writes
+    them by default."""
+    sizes = []
+    for batch in images.split(batch_size):
+        x = batch.to(next(downscaler.buffers(), batch).device).float() / 255
+        for thumbnail in pixels(downscaler(x)):
+            file = io.BytesIO()
+            Image.fromarray(thumbnail).save(file, "PNG")
+            sizes.append(len(file.getvalue()))
+    return statistics.mean(sizes)
 
 
 def _check_equal(runs: Sequence[Path]) -> None:
@@ -254,12 +283,12 @@ def markdown(rows: Sequence[Row]) -> str:
     """The table as people read it."""
     lines = [
         "| system | factor | S | seeds | top-1 % | top-5 % | S: G multiply-adds | S: M params "
-        "| downscaler: M multiply-adds | activations, MB | images/s | PSNR, dB | SSIM |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| downscaler: M multiply-adds | activations, MB | images/s | PSNR, dB | SSIM | PNG, kB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in rows:
         if r.top1 is None or r.flops is None or r.params is None:
-            lines.append(f"| {r.system} | {r.factor} | {r.student} | not run | | | | | | | | | |")
+            lines.append(f"| {r.system} | {r.factor} | {r.student} | not run | | | | | | | | | | |")
             continue
         spread = "" if r.top1_std is None else f" +- {r.top1_std:.1f}"
         cells = [
@@ -276,22 +305,51 @@ def markdown(rows: Sequence[Row]) -> str:
             f"{r.images_per_s:.0f}",
             "" if r.psnr is None else f"{r.psnr:.1f}",
             "" if r.ssim is None else f"{r.ssim:.3f}",
+            "" if r.png_kb is None else f"{r.png_kb:.1f}",
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
 
-def write(folder: Path, rows: Sequence[Row], command: str, note: str) -> None:
-    """folder/paper.json and folder/paper.md."""
+def read(folder: Path, note: str) -> list[Row]:
+    """The rows of folder/paper.json, none if it is not there.
+
+    Raises:
+        ValueError: they were measured on other photos than `note` names.
+    """
+    path, text = folder / "paper.json", folder / "paper.md"
+    if not path.is_file():
+        return []
+    if note not in text.read_text(encoding="utf-8"):
+        raise ValueError(
+            f"{text} is of other photos, not: {note} Name another folder, or delete it"
+        )
+    return [Row(**row) for row in json.loads(path.read_text())]
+
+
+def write(folder: Path, rows: Sequence[Row], note: str) -> None:
+    """folder/paper.json, folder/paper.md with the commands that printed the rows, and the picture
+    of the trade-off."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "paper.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     picture = ""
     if draw(folder / "tradeoff.png", rows):
         picture = f"\n\n![{_DRAWN}](tradeoff.png)\n\n{_DRAWN}."
-    text = (
-        f"# The table of the paper\n\n{note}\n\n{markdown(rows)}{picture}\n\n```\n{command}\n```\n"
+    commands = "".join(
+        f"\n\n{', '.join(by_student)}:\n\n```\n{command}\n```"
+        for command, by_student in _by_command(rows).items()
     )
+    text = f"# The table of the paper\n\n{note}\n\n{markdown(rows)}{picture}{commands}\n"
     (folder / "paper.md").write_text(text, encoding="utf-8")
+
+
+def _by_command(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """The S of the rows that each command printed."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        if row.command:
+            found[row.command][f"S = {row.student} ({row.factor} per side)"] = None
+    return {command: list(students) for command, students in found.items()}
 
 
 _DRAWN = "Accuracy of S against how much E's thumbnails look like bicubic ones; dotted: bicubic"

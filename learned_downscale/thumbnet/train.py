@@ -125,7 +125,7 @@ def make_student(settings: Settings, teacher: Classifier, classes: tuple[str, ..
 
 def new_decoder(settings: Settings) -> Decoder:
     """S's first layers."""
-    return Decoder(settings.rebuild, modulus=settings.modulus)
+    return Decoder(settings.rebuild, settings.decoder_width, settings.modulus)
 
 
 def make_decoder(settings: Settings, teacher: Classifier, S: Classifier) -> nn.Module | None:
