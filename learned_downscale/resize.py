@@ -85,10 +85,11 @@ def resize(
         channel_order: "rgb", or "bgr" for arrays and tensors as OpenCV has them. PIL images know
             their own.
         weights: a folder, a Hugging Face model id or a `Downscaler` to use instead of the bundled
-            x2 and x4.
+            x2 and x4. Those with a code (`Downscaler.modulus` above 1, as x4-machine) give 8 bits,
+            whatever the dtype, and take colour images only.
         backend: "torch", "onnx" (ONNX Runtime, extra `onnx`; does not import torch) or "auto":
             torch where it is installed, which is the faster. They differ by at most one level, two
-            in a rare tie.
+            in a rare tie; with a code, rarely, by its modulus.
         device: where to compute, as torch names it ("cuda"). Default: a tensor's own device, else
             the CPU. Transparent images are computed on the CPU.
         num_threads: how many threads may work on the CPU; default: as many as torch would take.
@@ -105,8 +106,8 @@ def resize(
         TypeError: an unknown kind of image or dtype (complex, bool, int32, ...), or a size that
             is not a number or a pair of whole numbers.
         ValueError: a size of zero or below, an enlargement, an empty image, a wrong rank or
-            number of channels, floats outside [0, 1], weights whose factor does not fit, an
-            unknown backend, or fewer than one thread.
+            number of channels, floats outside [0, 1], weights whose factor does not fit, weights
+            with a code for a grey, CMYK or LAB image, an unknown backend, or fewer than one thread.
         ImportError: the backend is not installed.
         RuntimeError: torch has no such device here.
 
