@@ -45,8 +45,8 @@ from learned_downscale.cli.terminal import tell
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder to which --suite writes its table, such as benchmarks. Rows that are there and "
-    "of other systems or S stay.",
+    help="Folder to which --suite writes its table, such as benchmarks. Rows of other systems "
+    "or S that are there stay, and T's are not measured again.",
 )
 @click.option(
     "--jpeg",
@@ -100,7 +100,7 @@ def evaluate(
         command += [str(part) for value in values for part in (option, value)]
     where = f"{len(photos)} photos of {len(photos.classes)} classes"
     if suite is not None:
-        _suite(photos, T, runs, [*command, "--suite", suite], where, out, as_json)
+        _suite(photos, T, runs, [*command, "--suite", suite], where, teacher, out, as_json)
         return
     try:
         rows = measure(photos, T, runs, quality, other)
@@ -122,16 +122,18 @@ def _suite(
     runs: tuple[Path, ...],
     command: list[str],
     where: str,
+    name: str,
     out: Path | None,
     as_json: bool,
 ) -> None:
     from learned_downscale.thumbnet import suite as library
 
     words = shlex.join(command)
-    note = f"Top-1 and top-5 on {where}."
+    note = f"Top-1 and top-5 on {where}. T is {name}."
     try:
         earlier = [] if out is None else library.read(out, note)
-        rows = library.complete(library.suite(photos, teacher, runs, words, tell), earlier)
+        rows = library.suite(photos, teacher, runs, words, tell, earlier)
+        rows = library.complete(rows, earlier)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if out is not None:

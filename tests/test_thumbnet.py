@@ -742,11 +742,15 @@ def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:
     again = {row["system"]: row for row in json.loads((out / "paper.json").read_text())}
     assert again.keys() == rows.keys() and again["thumbnet"] == rows["thumbnet"]
     assert again["thumbnet, no KD"]["command"] != rows["thumbnet, no KD"]["command"]
+    assert again["original"] == rows["original"]  # not measured again
     text = (out / "paper.md").read_text()
     assert all(row["command"] in text for row in again.values())
     (out / "paper.md").write_text(text.replace("on 24 photos", "on 25 photos"))
     refused = run("evaluate", *runs, *common, "--suite", "paper", "--out", out)
     assert refused.exit_code == 1 and "of other photos" in refused.output
+    (out / "paper.md").write_text(text.replace(f"T is {teacher}.", "T is another."))
+    refused = run("evaluate", *runs, *common, "--suite", "paper", "--out", out)
+    assert refused.exit_code == 1 and "another T" in refused.output
     run("train", *common, *recipe, "--seed", 2, "--cl", 0.2, "--run", tmp_path / "other")
     result = run("evaluate", *runs, tmp_path / "other", *common, "--suite", "paper")
     assert result.exit_code == 1 and "differ in seed, cl" in result.output

@@ -90,8 +90,10 @@ def suite(
     runs: Sequence[Path],
     command: str,
     report: Callable[[str], None] = lambda line: None,
+    earlier: Sequence[Row] = (),
 ) -> list[Row]:
-    """The rows of T, of T on bicubic thumbnails, and of all finished runs, by factor and system.
+    """The rows of T, of T on bicubic thumbnails, and of all finished runs; of T only those that are
+    not among the `earlier` ones, of the same photos and T.
 
     Raises:
         FileNotFoundError: a run is not finished.
@@ -99,8 +101,12 @@ def suite(
             than their seeds.
     """
     size = photos.images.shape[-1]
-    logits = [predict(teacher, photos.images)]
-    rows = [_row("original", 1, "T", [], logits, photos, teacher, None)]
+    rows = []
+    known = {(row.factor, row.system) for row in earlier if row.student == "T" and not row.seeds}
+    if (1, "original") not in known:
+        report("original")
+        logits = [predict(teacher, photos.images)]
+        rows.append(_row("original", 1, "T", [], logits, photos, teacher, None))
     found: dict[tuple[int, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         settings = load_settings(run)
@@ -112,6 +118,8 @@ def suite(
             return F.interpolate(bicubic(x), (size, size), mode="bicubic").clamp(0, 1)
 
         for system, before in (("direct", bicubic), ("upsampled", enlarged)):
+            if (factor, system) in known:
+                continue
             report(f"{system} at {factor} per side")
             logits = [predict(teacher, photos.images, before)]
             rows.append(_row(system, factor, "T", [], logits, photos, teacher, bicubic, before))
@@ -315,14 +323,14 @@ def read(folder: Path, note: str) -> list[Row]:
     """The rows of folder/paper.json, none if it is not there.
 
     Raises:
-        ValueError: they were measured on other photos than `note` names.
+        ValueError: they were measured on other photos, or with another T, than `note` names.
     """
     path, text = folder / "paper.json", folder / "paper.md"
     if not path.is_file():
         return []
     if note not in text.read_text(encoding="utf-8"):
         raise ValueError(
-            f"{text} is of other photos, not: {note} Name another folder, or delete it"
+            f"{text} is of other photos or another T, not: {note} Name another folder, or delete it"
         )
     return [Row(**row) for row in json.loads(path.read_text())]
 
