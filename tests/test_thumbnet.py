@@ -352,8 +352,8 @@ def test_accumulated_batches_are_the_same(photos: Photos, teacher: Path, tmp_pat
 def test_accelerate_launch(folder: Path, teacher: Path, tmp_path: Path) -> None:
     """Two processes share each batch and end where one does, but for the order of sums."""
     arguments = ["train", "--data", folder, "--teacher", teacher, "--size", 32, "--factor", 2,
-                 "--epochs", 1, "--batch-size", 6, "--precision", "float32", "--stage1", "fm",
-                 "--stage1-epochs", 1, "--run"]  # fmt: skip
+                 "--rebuild", 2, "--epochs", 1, "--batch-size", 6, "--precision", "float32",
+                 "--stage1", "fm", "--stage1-epochs", 1, "--run"]  # fmt: skip
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
               "-m", "learned_downscale.cli"]  # fmt: skip
