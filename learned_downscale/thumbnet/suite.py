@@ -164,16 +164,18 @@ def _trained(
     if alike:
         psnr, ssim = map(statistics.mean, zip(*alike, strict=True))
         row = replace(row, psnr=psnr, ssim=ssim)
-    return replace(row, png_kb=_png_bytes(photos.images, E) / 1e3)
+    return replace(row, png_kb=_png_bytes(photos.images, E, S.mean.device) / 1e3)
 
 
 @torch.no_grad()
-def _png_bytes(images: Tensor, downscaler: nn.Module, batch_size: int = 64) -> float:
+def _png_bytes(
+    images: Tensor, downscaler: nn.Module, device: torch.device, batch_size: int = 64
+) -> float:
     """Mean size of the thumbnails of images (M, 3, H, W; uint8) as PNG files, as Pillow writes
     them by default."""
     sizes = []
     for batch in images.split(batch_size):
-        x = batch.to(next(downscaler.buffers(), batch).device).float() / 255
+        x = batch.to(device).float() / 255
         for thumbnail in pixels(downscaler(x)):
             file = io.BytesIO()
             Image.fromarray(thumbnail).save(file, "PNG")
