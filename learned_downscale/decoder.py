@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +49,21 @@ class Decoder(nn.Module):
             self.layers.append(nn.ReLU())
         del self.layers[-1]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to_check = 0  # batches, see `_check_code`
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Decoder:
         """The decoder beside an E: bundled ("x4-machine", "x2-machine"), a folder, or
         a model of the Hugging Face Hub. In evaluation mode, frozen; `requires_grad_()` trains it.
 
+        If it reads a code, it warns of thumbnails among its first batches that carry none.
         See `learned_downscale.pretrained.load` for what is checked and raised.
         """
         from learned_downscale.pretrained import load_decoder
 
-        return load_decoder(name, revision=revision)
+        decoder = load_decoder(name, revision=revision)
+        decoder.to_check = 8
+        return decoder
 
     def forward(self, x: Tensor) -> Tensor:
         """Raises TypeError for tensors of whole numbers, whose range is not [0, 1], and for
@@ -79,5 +84,25 @@ class Decoder(nn.Module):
         if self.modulus == 1:
             return x - 0.5
         levels = x * 255
+        if self.to_check and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            self.to_check -= 1  # not all: on a GPU it waits
+            self._check_code(levels)
         coarse = self.modulus * (levels.detach().round() / self.modulus).floor()
         return torch.cat([x - 0.5, (levels - coarse) / self.modulus - 0.5], 1)
+
+    def _check_code(self, levels: Tensor) -> None:
+        """Warn if the thumbnails look like any others.
+
+        E writes its middle code, m/2, where a photo is smooth; levels without a code are modulo m
+        what chance makes them: m/4 from the middle, on average. Of 2,000 photos of 56 px none was
+        further than 0.87 of that with x4-machine.
+        """
+        away = (levels.detach().round() % self.modulus - self.modulus // 2).abs().mean().item()
+        if away > 0.9 * self.modulus / 4:
+            self.to_check = 0
+            warnings.warn(
+                "these thumbnails seem to carry no code of E: were they made by other weights, or "
+                "saved as JPEG, scaled or padded since? What the decoder rebuilds is not in them. "
+                "Make them with the E of the decoder's name and keep them lossless",
+                stacklevel=6,  # the caller, past torch
+            )

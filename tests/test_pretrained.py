@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from conftest import drawn_photo
+from PIL import Image
 
-from learned_downscale import Decoder, Downscaler, pretrained
+from learned_downscale import Decoder, Downscaler, pretrained, resize
 
 
 @pytest.fixture
@@ -65,6 +70,30 @@ def test_decoder_beside_its_downscaler(folder: Path) -> None:
         again((255 * x).byte())
     with pytest.raises(ValueError, match="whole factor from 2"):
         Decoder(1)
+
+
+def test_a_decoder_notices_thumbnails_without_a_code() -> None:
+    """Bicubic ones, or saved as JPEG: it would invent detail."""
+    photo = drawn_photo(400, 304)
+    small = resize(photo, 4, weights="x4-machine")
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=95)
+
+    def tensor(image: Image.Image) -> torch.Tensor:
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+
+    def error(image: Image.Image) -> float:
+        rebuilt = Decoder.from_pretrained("x4-machine")(tensor(image))
+        return float((rebuilt - tensor(photo)).square().mean())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        least = error(small)
+        Decoder(4, modulus=8)(torch.zeros(1, 3, 8, 8))  # to be trained: nothing is checked
+    for other in (photo.resize(small.size, Image.Resampling.BICUBIC), Image.open(file)):
+        with pytest.warns(UserWarning, match="carry no code") as caught:
+            assert error(other) > least
+        assert caught[0].filename == __file__
 
 
 def change_config(folder: Path, **changes: object) -> None:

@@ -280,7 +280,7 @@ def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> No
     assert D is not None
     assert all(torch.equal(v, S.front.state_dict()[k]) for k, v in D.state_dict().items())
     assert (evaluate.name(settings), suite.student(settings)) == (
-        "thumbnet",
+        "thumbnet, no code",
         "T, rebuilds 2x, not retrained",
     )
 
@@ -315,7 +315,9 @@ def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
         train(replace(settings, downscaler=downscaler), photos, T, run)
         last[downscaler] = sum(float(row["AE"]) for row in read_log(run)[-8:])
     assert last["learned"] < 0.7 * last["bicubic"]
-    assert suite.student(settings) == "T, rebuilds 2x, modulus 8, at 32 px, not retrained"
+    assert suite.student(settings) == "T, rebuilds 2x, at 32 px, not retrained"
+    names = {m: evaluate.name(replace(settings, modulus=m)) for m in (8, 16, 1)}
+    assert names == {8: "thumbnet", 16: "thumbnet, modulus 16", 1: "thumbnet, no code"}
 
 
 @pytest.mark.parametrize(

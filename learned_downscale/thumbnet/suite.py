@@ -75,8 +75,6 @@ def student(settings: Settings) -> str:
         parts.append("no first stride")
     if settings.rebuild > 1:
         parts.append(f"rebuilds {settings.rebuild}x")
-    if settings.modulus > 1:
-        parts.append(f"modulus {settings.modulus}")
     if settings.rescale != 1:
         parts.append(f"at {student_side(settings)} px")
     if not settings.epochs:
