@@ -71,6 +71,14 @@ def load_decoder(name: str | Path, *, revision: str | None = None) -> Decoder:
     return _load("decoder", Decoder, name, revision)[0]
 
 
+def decoder_beside(name: str | Path) -> Decoder | None:
+    """D of an E, as `load_decoder`; None if it has none."""
+    config, _ = _locate("downscaler", name, CONFIG, None)
+    if "decoder" not in _read_config("downscaler", config):
+        return None
+    return load_decoder(name)
+
+
 def _load(
     kind: Kind, network: type[nn.Module], name: str | Path, revision: str | None
 ) -> tuple[Any, dict[str, Any]]:

@@ -54,6 +54,12 @@ def markdown(found: Verification) -> str:
 def remarks(found: Verification) -> list[str]:
     """What must be known to read the figures."""
     lines = []
+    decoded = [name for name, method in found.methods.items() if method.decoded]
+    if decoded:
+        lines.append(
+            f"{', '.join(decoded)}: {found.judge} reads what the decoder of the weights rebuilds "
+            "from the thumbnails."
+        )
     if found.strange_folders:
         lines.append(
             f"The folders ({', '.join(found.strange_folders[:3])}, ...) are no classes of "

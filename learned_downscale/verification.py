@@ -22,6 +22,7 @@ from learned_downscale.resize import resize, target_size
 from learned_downscale.similarity import psnr, ssim
 
 if TYPE_CHECKING:
+    from learned_downscale.decoder import Decoder
     from learned_downscale.engine.bicubic import Array
 
 # Photos in work at a time: enough for the classifier's batches, few enough for the memory.
@@ -44,8 +45,38 @@ METHODS = ("learned", "area", *CLASSICAL)
 Judge = Literal["classifier", "teacher"]
 Labels = Literal["auto", "folders", "none"]
 
-# (an upright image, (width, height)) -> its thumbnail
-Downscale = Callable[[Image.Image, tuple[int, int]], Image.Image]
+
+@dataclass(frozen=True)
+class Downscale:
+    """What makes the thumbnails of a method.
+
+    make: (an upright image, (width, height)) -> its thumbnail.
+    coded: it writes a code that JPEG loses; where the original is JPEG, its thumbnail is PNG.
+    decoder: D of the weights; networks read what it rebuilds from RGB thumbnails.
+    """
+
+    make: Callable[[Image.Image, tuple[int, int]], Image.Image]
+    coded: bool = False
+    decoder: Decoder | None = None
+
+    def encoded(
+        self, image: Image.Image, size: tuple[int, int], suffix: str, quality: int, exif: Image.Exif
+    ) -> bytes:
+        """The thumbnail's file."""
+        if self.coded and FORMATS[suffix.lower()] == "JPEG":
+            suffix = ".png"
+        return encode(self.make(image, size), suffix, quality, exif, self.coded)
+
+    def seen(self, thumbnail: Image.Image) -> Image.Image:
+        """What networks are given of a thumbnail."""
+        if self.decoder is None or thumbnail.mode != "RGB":
+            return thumbnail
+        import torch
+
+        x = torch.from_numpy(np.array(thumbnail)).permute(2, 0, 1)[None] / 255
+        with torch.inference_mode():
+            levels = (255 * self.decoder(x)[0].clamp(0, 1)).round().byte()
+        return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 
 
 @dataclass(frozen=True)
@@ -102,6 +133,7 @@ class Method:
     bytes: of all thumbnails, saved in the originals' formats. saved: part of the originals' bytes
         that is saved; below 0 where the thumbnails are larger.
     flipped: names of the photos that are not in agreement.
+    decoded: whether the network read what the weights' decoder rebuilds from the thumbnails.
     """
 
     top1: float | None
@@ -113,6 +145,7 @@ class Method:
     bytes: int
     saved: float
     flipped: list[str]
+    decoded: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,7 +220,9 @@ def verify(
             may differ); without it they are made by `methods`.
         size: of the thumbnails that are made: a factor or (width, height), as for `resize`.
         methods: "learned"; "area" (OpenCV's); "bicubic", "bilinear", "box", "hamming", "lanczos",
-            "nearest" (Pillow's); or a weights folder or Hugging Face model id. With `thumbnails`
+            "nearest" (Pillow's); or weights: a bundled name, a folder or Hugging Face model id.
+            Of weights that have a decoder ("x4-machine") networks read what it rebuilds; of those
+            that write a code the thumbnails of JPEG files are PNG files. With `thumbnails`
             they are compared with those, which are called "given".
         teacher: the reference that reads the originals: a Hugging Face image classifier, model id
             or folder (extra `train`). Default: the bundled classifier, on the area average of the
@@ -263,7 +298,10 @@ def verify(
         strange_folders=strange,
         unsure=sum(photo.original.probability < reference.threshold for photo in found),
         methods={
-            name: _method(name, found, values, labelled, original_bytes)
+            name: replace(
+                _method(name, found, values, labelled, original_bytes),
+                decoded=name in makers and makers[name].decoder is not None,
+            )
             for name, values in measured.items()
         },
         photos=found,
@@ -304,18 +342,22 @@ def downscaler(method: str) -> Downscale:
     if method == GIVEN:
         raise ValueError(f"{GIVEN!r} is what thumbnails of yours are called; name other weights")
     if method == "learned":
-        return lambda image, size: resize(image, size, num_threads=1)
+        return Downscale(lambda image, size: resize(image, size, num_threads=1))
     if method == "area":
-        return _area
+        return Downscale(_area)
     if method in CLASSICAL:
-        return lambda image, size: _plain_mode(image).resize(size, CLASSICAL[method])
+        return Downscale(lambda image, size: _plain_mode(image).resize(size, CLASSICAL[method]))
     try:
-        weights = pretrained.load(method)
+        weights, decoder = pretrained.load(method), pretrained.decoder_beside(method)
     except FileNotFoundError as error:
         raise ValueError(
             f"no method {method!r}: choose from {', '.join(METHODS)}, or name weights ({error})"
         ) from error
-    return lambda image, size: resize(image, size, weights=weights, num_threads=1)
+    return Downscale(
+        lambda image, size: resize(image, size, weights=weights, num_threads=1),
+        weights.modulus > 1,
+        decoder,
+    )
 
 
 def _plain_mode(image: Image.Image) -> Image.Image:
@@ -432,13 +474,14 @@ class _Comparison:
                 (w, h), (tw, th) = original.size, size
                 raise ValueError(f"its thumbnail is larger: {tw} x {th} px of {w} x {h}")
         for method, make in self.makers.items():
-            files[method] = encode(make(original, size), path.suffix, self.quality, exif)
+            files[method] = make.encoded(original, size, path.suffix, self.quality, exif)
         truth = rgb(_area(original, size))
         for method, content in files.items():
             thumbnail = decode(content)
             pixels = rgb(thumbnail)
+            made = self.makers.get(method)
             try:
-                prepared = self.judge.prepare(thumbnail)
+                prepared = self.judge.prepare(made.seen(thumbnail) if made else thumbnail)
             except ValueError as error:
                 raise ValueError(f"its thumbnail ({method}) cannot be read: {error}") from error
             out.thumbnails[method] = _Thumbnail(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ import learned_downscale
 from learned_downscale import resize, verification, verify
 from learned_downscale.classifier import rgb
 from learned_downscale.cli import main
-from learned_downscale.report import as_json, write_page
+from learned_downscale.report import as_json, remarks, write_page
 from learned_downscale.similarity import psnr, ssim
 
 
@@ -96,6 +97,27 @@ def test_what_is_read_is_what_convert_saves(colours: None, photos: Path, tmp_pat
         want = resize(image, 4)
     saved = (tmp_path / "small" / kept.name).read_bytes()
     assert kept.images["learned"] == saved and want.size == (24, 16)
+
+
+def test_weights_with_a_code_are_read_behind_their_decoder(colours: None, photos: Path) -> None:
+    """Their thumbnails of JPEG files are PNG files, which keep the code."""
+    found = verify(photos, methods=("x4-machine", "learned", "bicubic"), keep_images=9)
+    assert [m.decoded for m in found.methods.values()] == [True, False, False]
+    assert "reads what the decoder of the weights rebuilds" in remarks(found)[0]
+    photo = found.photos[0]
+    with Image.open(photos / photo.name) as image:
+        original = image.convert("RGB")
+    with Image.open(io.BytesIO(photo.images["x4-machine"])) as thumbnail:
+        assert thumbnail.format == "PNG" and thumbnail.size == (24, 16)
+        made = learned_downscale.resize(original, 4, weights="x4-machine")
+        assert np.array_equal(np.asarray(made), np.asarray(thumbnail))
+        seen = verification.downscaler("x4-machine").seen(made)
+    assert seen.size == original.size
+    bicubic = original.resize((24, 16), 3).resize(original.size, 3)
+    assert psnr(*map(np.asarray, (seen, original))) > psnr(*map(np.asarray, (bicubic, original)))
+    assert verification.downscaler("learned").seen(made) is made
+    transparent = made.convert("RGBA")  # nothing says what its decoder would be given
+    assert verification.downscaler("x4-machine").seen(transparent) is transparent
 
 
 def test_flips_are_found(colours: None, photos: Path, tmp_path: Path) -> None:
