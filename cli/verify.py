@@ -33,8 +33,8 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     multiple=True,
     default=("learned", "bicubic"),
     show_default=True,
-    help="learned, area, bicubic, bilinear, box, hamming, lanczos, nearest, a weights folder or a "
-    "Hugging Face model id. Repeatable; the first one counts.",
+    help="learned, area, bicubic, bilinear, box, hamming, lanczos, nearest, or weights: a name "
+    "(x4-machine), a folder or a Hugging Face model id. Repeatable; the first one counts.",
 )
 @click.option(
     "--teacher",

@@ -274,6 +274,7 @@ def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> No
     T = load_teacher(teacher, CLASSES)
     settings = replace(SETTINGS, epochs=0, stage1="autoencoder", stage1_epochs=2, rebuild=2)
     E, S = train(settings, photos, T, tmp_path)
+    assert not list(tmp_path.glob("teacher_*"))  # T was not asked
     assert all(torch.equal(v, S.state_dict()[k]) for k, v in T.state_dict().items())
     assert E.out.weight.abs().max() > 0
     D = decoder_of(tmp_path)

@@ -188,7 +188,7 @@ def train(
         run.mkdir(parents=True, exist_ok=True)
         claim(run, settings, photos, teacher)
         teacher_logits = None
-        if settings.kd and settings.kd_on == "photo":
+        if settings.epochs and settings.kd and settings.kd_on == "photo":
             teacher_logits = cached(
                 run / TEACHER_LOGITS,
                 teacher,
