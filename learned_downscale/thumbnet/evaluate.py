@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,10 +56,10 @@ def evaluate(
     rows = [_row("original", 1, None, predict(teacher, photos.images), photos, None)]
     for run in runs:
         settings, E, S = load_run(run, teacher, photos.classes)
-        decoder = None if reader is None else S.front
-        seen = partial(_seen, E, quality, decoder)
-        logits = predict(S if reader is None else reader, photos.images, seen)
-        ratio = likeness(photos.images, E)[0] if isinstance(E, Downscaler) else None
+        small = thumbnails(photos.images, E, teacher.mean.device)
+        seen = partial(_seen, quality, None if reader is None else S.front, photos.images.shape[-1])
+        logits = predict(S if reader is None else reader, small, seen)
+        ratio = likeness(photos.images, small)[0] if isinstance(E, Downscaler) else None
         rows.append(_row(name(settings), settings.factor, settings.seed, logits, photos, ratio))
     return rows
 
@@ -95,35 +95,42 @@ def name(settings: Settings) -> str:
     return ", ".join((system, *marks))
 
 
-def _seen(E: nn.Module, quality: int | None, decoder: nn.Module | None, x: Tensor) -> Tensor:
-    """What a network is given of photos: S the thumbnails, a reader what S's decoder makes of them,
+def _seen(quality: int | None, decoder: nn.Module | None, size: int, x_s: Tensor) -> Tensor:
+    """What a network is given of thumbnails: S themselves, a reader what S's decoder makes of them,
     enlarged to the photos' size."""
-    x_s = E(x) if quality is None else jpeg(E(x), quality)
+    if quality is not None:
+        x_s = jpeg(x_s, quality)
     if decoder is None:
         return x_s
-    return F.interpolate(decoder(x_s), x.shape[-2:], mode="bicubic").clamp(0, 1)
+    return F.interpolate(decoder(x_s), (size, size), mode="bicubic").clamp(0, 1)
 
 
 @torch.no_grad()
-def likeness(images: Tensor, E: Downscaler, batch_size: int = 64) -> tuple[float, float]:
-    """Mean PSNR (dB, at most 100 each) and SSIM of E's thumbnails of the images (M, 3, H, W;
-    uint8) against Pillow's bicubic ones."""
-    device = E.stem.weight.device
-    ratios, similarities = [], []
-    for batch in images.split(batch_size):
-        x = batch.to(device).float() / 255
-        x_s = E(x)
-        pair = (x_s, bicubic(x, (x_s.shape[-2], x_s.shape[-1])))
-        for one, other in zip(*(pixels(thumbnails) for thumbnails in pair), strict=True):
-            ratios.append(psnr(one, other))
-            similarities.append(ssim(one, other))
-    return statistics.mean(ratios), statistics.mean(similarities)
+def thumbnails(
+    images: Tensor,
+    downscaler: Callable[[Tensor], Tensor],
+    device: torch.device,
+    batch_size: int = 64,
+) -> Tensor:
+    """(M, 3, h, w) uint8, what E or a filter makes of images (M, 3, H, W), uint8."""
+    made = [downscaler(batch.to(device).float() / 255) for batch in images.split(batch_size)]
+    return torch.cat([(255 * x_s).round().byte().cpu() for x_s in made])
 
 
-def pixels(x: Tensor) -> Array:
-    """(N, H, W, 3) uint8 of (N, 3, H, W) in [0, 1]."""
-    pixels: Array = (x * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return pixels
+def likeness(images: Tensor, small: Tensor) -> tuple[float, float]:
+    """Mean PSNR (dB, at most 100 each) and SSIM of thumbnails (M, 3, h, w) of the images
+    (M, 3, H, W; all uint8) against Pillow's bicubic ones."""
+    h, w = small.shape[-2:]
+    other = thumbnails(images, lambda x: bicubic(x, (h, w)), torch.device("cpu"))
+    pairs = list(zip(pixels(small), pixels(other), strict=True))
+    ratio, similarity = (statistics.mean(f(a, b) for a, b in pairs) for f in (psnr, ssim))
+    return ratio, similarity
+
+
+def pixels(images: Tensor) -> Array:
+    """(M, H, W, 3) of (M, 3, H, W), uint8."""
+    out: Array = images.permute(0, 2, 3, 1).numpy()
+    return out
 
 
 def _row(

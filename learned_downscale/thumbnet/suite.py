@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from learned_downscale.downscaler import Downscaler
 from learned_downscale.thumbnet import baselines
 from learned_downscale.thumbnet.data import Photos
-from learned_downscale.thumbnet.evaluate import accuracy, likeness, name, pixels
+from learned_downscale.thumbnet.evaluate import accuracy, likeness, name, pixels, thumbnails
 from learned_downscale.thumbnet.networks import Classifier
 from learned_downscale.thumbnet.settings import Settings, student_side
 from learned_downscale.thumbnet.train import load_run, load_settings, predict
@@ -154,30 +154,25 @@ def _trained(
     logits, seeds, alike = [], [], []
     for run in runs:
         settings, E, S = load_run(run, teacher, photos.classes)
-        logits.append(predict(S, photos.images, E))
+        small = thumbnails(photos.images, E, S.mean.device)
+        logits.append(predict(S, small))
         seeds.append(settings.seed)
         if isinstance(E, Downscaler):
-            alike.append(likeness(photos.images, E))
+            alike.append(likeness(photos.images, small))
     row = _row(system, settings.factor, student, seeds, logits, photos, S, E)
     if alike:
         psnr, ssim = map(statistics.mean, zip(*alike, strict=True))
         row = replace(row, psnr=psnr, ssim=ssim)
-    return replace(row, png_kb=_png_bytes(photos.images, E, S.mean.device) / 1e3)
+    return replace(row, png_kb=_png_bytes(small) / 1e3)
 
 
-@torch.no_grad()
-def _png_bytes(
-    images: Tensor, downscaler: nn.Module, device: torch.device, batch_size: int = 64
-) -> float:
-    """Mean size of the thumbnails of images (M, 3, H, W; uint8) as PNG files, as Pillow writes
-    them by default."""
+def _png_bytes(small: Tensor) -> float:
+    """Mean size of thumbnails (M, 3, h, w; uint8) as Pillow's PNG files."""
     sizes = []
-    for batch in images.split(batch_size):
-        x = batch.to(device).float() / 255
-        for thumbnail in pixels(downscaler(x)):
-            file = io.BytesIO()
-            Image.fromarray(thumbnail).save(file, "PNG")
-            sizes.append(len(file.getvalue()))
+    for thumbnail in pixels(small):
+        file = io.BytesIO()
+        Image.fromarray(thumbnail).save(file, "PNG")
+        sizes.append(len(file.getvalue()))
     return statistics.mean(sizes)
 
 
