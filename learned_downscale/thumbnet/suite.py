@@ -360,12 +360,13 @@ _DRAWN = "Accuracy of S against how much E's thumbnails look like bicubic ones; 
 
 def draw(path: Path, rows: Sequence[Row]) -> bool:
     """The trade-off between natural and machine-readable thumbnails as a picture, one line for
-    each factor and S; False if there are not two E's to compare."""
+    each factor and S; False if there are not two E's to compare, at least 1 dB apart."""
     lines: dict[tuple[int, str], list[Row]] = defaultdict(list)
     for row in rows:
         if row.psnr is not None:
             lines[row.factor, row.student].append(row)
-    lines = {key: group for key, group in lines.items() if len(group) > 1}
+    span = {key: [row.psnr or 0 for row in group] for key, group in lines.items()}
+    lines = {key: group for key, group in lines.items() if max(span[key]) - min(span[key]) >= 1}
     if not lines:
         return False
     from matplotlib.figure import Figure
@@ -374,7 +375,10 @@ def draw(path: Path, rows: Sequence[Row]) -> bool:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, column, title in zip(panels, ("psnr", "ssim"), ("PSNR", "SSIM"), strict=True):
         for n, (key, group) in enumerate(lines.items()):
-            points = sorted((getattr(row, column), row.top1, row.system) for row in group)
+            points = sorted(
+                (getattr(row, column), row.top1, row.system.removeprefix("thumbnet, "))
+                for row in group
+            )
             x, y, _ = zip(*points, strict=True)
             axes.plot(x, y, "o-", color=f"C{n}", label=f"{key[0]} per side, S: {key[1]}")
             for *point, system in points:
