@@ -54,12 +54,12 @@ def markdown(found: Verification) -> str:
 def remarks(found: Verification) -> list[str]:
     """What must be known to read the figures."""
     lines = []
-    decoded = [name for name, method in found.methods.items() if method.decoded]
-    if decoded:
-        lines.append(
-            f"{', '.join(decoded)}: {found.judge} reads what the decoder of the weights rebuilds "
-            "from the thumbnails."
-        )
+    for name, method in found.methods.items():
+        kept = ", and thumbnails of JPEG files are PNG files, which keep the code" * method.coded
+        if method.decoded:
+            lines.append(
+                f"{name}: {found.judge} reads what the decoder of the weights rebuilds{kept}."
+            )
     if found.strange_folders:
         lines.append(
             f"The folders ({', '.join(found.strange_folders[:3])}, ...) are no classes of "

@@ -134,6 +134,7 @@ class Method:
         that is saved; below 0 where the thumbnails are larger.
     flipped: names of the photos that are not in agreement.
     decoded: whether the network read what the weights' decoder rebuilds from the thumbnails.
+    coded: whether they carry a code that JPEG would lose: of JPEG files they are PNG files then.
     """
 
     top1: float | None
@@ -146,6 +147,7 @@ class Method:
     saved: float
     flipped: list[str]
     decoded: bool = False
+    coded: bool = False
 
 
 @dataclass(frozen=True)
@@ -298,10 +300,7 @@ def verify(
         strange_folders=strange,
         unsure=sum(photo.original.probability < reference.threshold for photo in found),
         methods={
-            name: replace(
-                _method(name, found, values, labelled, original_bytes),
-                decoded=name in makers and makers[name].decoder is not None,
-            )
+            name: _method(name, found, values, labelled, original_bytes, makers.get(name))
             for name, values in measured.items()
         },
         photos=found,
@@ -558,7 +557,12 @@ def _reading(probabilities: Array, truth: int, network: Network) -> Reading:
 
 
 def _method(
-    name: str, photos: list[Photo], values: list[_Measured], labelled: bool, original_bytes: int
+    name: str,
+    photos: list[Photo],
+    values: list[_Measured],
+    labelled: bool,
+    original_bytes: int,
+    maker: Downscale | None,
 ) -> Method:
     seen = [photo.thumbnails[name] for photo in photos]
     flipped = [photo.name for photo in photos if photo.flipped(name)]
@@ -573,6 +577,8 @@ def _method(
         bytes=size,
         saved=1 - size / original_bytes,
         flipped=flipped,
+        decoded=maker is not None and maker.decoder is not None,
+        coded=maker is not None and maker.coded,
     )
 
 

@@ -103,7 +103,10 @@ def test_weights_with_a_code_are_read_behind_their_decoder(colours: None, photos
     """Their thumbnails of JPEG files are PNG files, which keep the code."""
     found = verify(photos, methods=("x4-machine", "learned", "bicubic"), keep_images=9)
     assert [m.decoded for m in found.methods.values()] == [True, False, False]
-    assert "reads what the decoder of the weights rebuilds" in remarks(found)[0]
+    assert [m.coded for m in found.methods.values()] == [True, False, False]
+    assert (
+        "decoder of the weights rebuilds, and thumbnails of JPEG files are PNG" in remarks(found)[0]
+    )
     photo = found.photos[0]
     with Image.open(photos / photo.name) as image:
         original = image.convert("RGB")
