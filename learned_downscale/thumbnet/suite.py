@@ -375,19 +375,25 @@ def draw(path: Path, rows: Sequence[Row]) -> bool:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, column, title in zip(panels, ("psnr", "ssim"), ("PSNR", "SSIM"), strict=True):
         for n, (key, group) in enumerate(lines.items()):
-            points = sorted(
-                (getattr(row, column), row.top1, row.system.removeprefix("thumbnet, "))
-                for row in group
-            )
-            x, y, _ = zip(*points, strict=True)
-            axes.plot(x, y, "o-", color=f"C{n}", label=f"{key[0]} per side, S: {key[1]}")
+            label, color = f"{key[0]} per side, S: {key[1]}", f"C{n}"
+            points = sorted((getattr(row, column), row.top1, row.system) for row in group)
+            # an E without a code is no point between those with one
+            curve = [point[:2] for point in points if "no code" not in point[2]]
+            axes.plot([x for x, _ in curve], [y for _, y in curve], "o-", color=color, label=label)
             for *point, system in points:
+                if "no code" in system:
+                    axes.plot(*point, "o", color=color, fillstyle="none")
                 axes.annotate(
-                    system, point, (0, 6), textcoords="offset points", ha="center", fontsize="small"
+                    system.removeprefix("thumbnet, "),
+                    point,
+                    (0, 6),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize="small",
                 )
             for row in rows:
                 if (row.factor, row.student) == key and row.system in _BICUBIC and row.top1:
-                    axes.axhline(row.top1, color=f"C{n}", linestyle=":")
+                    axes.axhline(row.top1, color=color, linestyle=":")
         axes.set_xlabel(f"{title} against Pillow's bicubic" + ", dB" * (column == "psnr"))
         axes.margins(x=0.25)  # room for the names
         axes.grid(alpha=0.3)
