@@ -90,6 +90,13 @@ def test_a_decoder_notices_thumbnails_without_a_code() -> None:
         warnings.simplefilter("error")
         least = error(small)
         Decoder(4, modulus=8)(torch.zeros(1, 3, 8, 8))  # to be trained: nothing is checked
+    for wrong, message in (
+        (255 * tensor(small), "up to 255"),
+        (tensor(small)[0], "a first axis"),
+        (tensor(small.convert("RGBA")), "lay transparency over"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Decoder.from_pretrained("x4-machine")(wrong)
     for other in (photo.resize(small.size, Image.Resampling.BICUBIC), Image.open(file)):
         with pytest.warns(UserWarning, match="carry no code") as caught:
             assert error(other) > least
