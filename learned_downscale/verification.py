@@ -472,15 +472,15 @@ class _Comparison:
             if size[0] > original.width or size[1] > original.height:
                 (w, h), (tw, th) = original.size, size
                 raise ValueError(f"its thumbnail is larger: {tw} x {th} px of {w} x {h}")
-        for method, make in self.makers.items():
-            files[method] = make.encoded(original, size, path.suffix, self.quality, exif)
+        for method, maker in self.makers.items():
+            files[method] = maker.encoded(original, size, path.suffix, self.quality, exif)
         truth = rgb(_area(original, size))
         for method, content in files.items():
             thumbnail = decode(content)
             pixels = rgb(thumbnail)
-            made = self.makers.get(method)
+            seen = self.makers[method].seen(thumbnail) if method in self.makers else thumbnail
             try:
-                prepared = self.judge.prepare(made.seen(thumbnail) if made else thumbnail)
+                prepared = self.judge.prepare(seen)
             except ValueError as error:
                 raise ValueError(f"its thumbnail ({method}) cannot be read: {error}") from error
             out.thumbnails[method] = _Thumbnail(
