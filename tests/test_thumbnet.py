@@ -269,6 +269,17 @@ def test_s_rebuilds_the_photo_first(
     assert suite.student(settings) == "T, rebuilds 2x"
 
 
+def test_fm_joins_after_an_autoencoder(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    """Stage 1 needs S's decoder, stage 2 the D of feature maps: two networks."""
+    T = load_teacher(teacher, CLASSES)
+    settings = replace(SETTINGS, epochs=3, stage1="autoencoder", stage1_epochs=1, rebuild=2, fm=0.5)
+    train(settings, photos, T, tmp_path)
+    rows = read_log(tmp_path)
+    assert [bool(row["AE"]) for row in rows] == [True] * 4 + [False] * 12
+    maps = [float(row["FM"]) for row in rows[4:]]
+    assert np.mean(maps[-4:]) < 0.9 * np.mean(maps[:4])
+
+
 def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> None:
     """Thumbnails rebuilt for a network that was never trained on any."""
     T = load_teacher(teacher, CLASSES)

@@ -75,7 +75,9 @@ class Together(nn.Module):
         with autocast(x.device, settings.precision):
             seen = x_s if batch.quality is None else jpeg(x_s, batch.quality)
             if "AE" in weights:
-                rebuilt = (self.S.front if self.D is None else self.D)(seen)
+                decoder = self.S.front if settings.rebuild > 1 else self.D
+                assert decoder is not None  # D, where S has none of its own
+                rebuilt = decoder(seen)
                 terms["AE"] = losses.autoencoding(rebuilt, x)
                 return terms
             logits, maps = self.S.read(seen)
