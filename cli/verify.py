@@ -25,6 +25,10 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     type=_FOLDER,
     help="Thumbnails that you have, under the originals' names; they are compared, too.",
 )
+@click.option(
+    "--decoder",
+    help="Weights (x4-machine) whose decoder your thumbnails are read behind.",
+)
 @click.option("--factor", type=float, help="Of the thumbnails that are made.  [default: 4]")
 @click.option("--size", type=Size(), help="Exact size of the thumbnails that are made.")
 @click.option(

@@ -121,7 +121,7 @@ def convert_file(
 
     The image is turned upright (EXIF orientation) first; EXIF (of TIFF: maker, model, date,
     copyright and the like, not the camera's settings) and ICC profile are kept.
-    The target appears whole or not at all.
+    Weights with a code make RGB of 8-bit grey. The target appears whole or not at all.
 
     Returns:
         What was done, or None if the target was there and is kept.
@@ -138,8 +138,10 @@ def convert_file(
     check_formats([job], weights)
     with quiet():
         upright, exif = open_upright(job.source)
-    thumbnail, plan = resize(upright, size, weights=weights, return_plan=True)
     lossless = weights is not None and weights.modulus > 1
+    if lossless:
+        upright = coloured(upright)
+    thumbnail, plan = resize(upright, size, weights=weights, return_plan=True)
     content = encode(thumbnail, job.target.suffix, quality, exif, lossless)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     partial = job.target.with_name(f".{os.getpid()}.partial")
@@ -169,6 +171,17 @@ def open_upright(source: Path) -> tuple[Image.Image, Image.Exif]:
             return ImageOps.exif_transpose(image), _exif(image)
         except Exception as error:  # whatever Pillow raises
             raise ValueError(f"its EXIF data is broken ({error}); remove it") from error
+
+
+def coloured(image: Image.Image) -> Image.Image:
+    """8-bit grey as RGB, which has room for a code; a profile of grey, which would not fit, is left
+    out. Other images as they are."""
+    if image.mode not in ("1", "L", "LA", "P", "PA"):
+        return image
+    out = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if out.info.get("icc_profile", b"")[16:20] == b"GRAY":
+        del out.info["icc_profile"]
+    return out
 
 
 @contextmanager

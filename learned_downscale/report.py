@@ -58,7 +58,7 @@ def remarks(found: Verification) -> list[str]:
         kept = ", and thumbnails of JPEG files are PNG files, which keep the code" * method.coded
         if method.decoded:
             lines.append(
-                f"{name}: {found.judge} reads what the decoder of the weights rebuilds{kept}."
+                f"{name}: {found.judge} reads what the weights' decoder rebuilds of them{kept}."
             )
     if found.strange_folders:
         lines.append(

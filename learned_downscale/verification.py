@@ -16,7 +16,14 @@ from PIL import Image
 
 from learned_downscale import pretrained
 from learned_downscale.classifier import LARGEST, ThumbnailClassifier, decode, prepare, rgb
-from learned_downscale.convert import FORMATS, encode, image_files, open_upright, quiet
+from learned_downscale.convert import (
+    FORMATS,
+    coloured,
+    encode,
+    image_files,
+    open_upright,
+    quiet,
+)
 from learned_downscale.labels import outputs_by_name, plain
 from learned_downscale.resize import resize, target_size
 from learned_downscale.similarity import psnr, ssim
@@ -52,7 +59,7 @@ class Downscale:
 
     make: (an upright image, (width, height)) -> its thumbnail.
     coded: it writes a code that JPEG loses; where the original is JPEG, its thumbnail is PNG.
-    decoder: D of the weights; networks read what it rebuilds from RGB thumbnails.
+    decoder: D of the weights.
     """
 
     make: Callable[[Image.Image, tuple[int, int]], Image.Image]
@@ -67,16 +74,17 @@ class Downscale:
             suffix = ".png"
         return encode(self.make(image, size), suffix, quality, exif, self.coded)
 
-    def seen(self, thumbnail: Image.Image) -> Image.Image:
-        """What networks are given of a thumbnail."""
-        if self.decoder is None or thumbnail.mode != "RGB":
-            return thumbnail
-        import torch
 
-        x = torch.from_numpy(np.array(thumbnail)).permute(2, 0, 1)[None] / 255
-        with torch.inference_mode():
-            levels = (255 * self.decoder(x)[0].clamp(0, 1)).round().byte()
-        return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
+def decoded(decoder: Decoder | None, thumbnail: Image.Image) -> Image.Image:
+    """What networks are given of a thumbnail."""
+    if decoder is None or thumbnail.mode != "RGB":
+        return thumbnail
+    import torch
+
+    x = torch.from_numpy(np.array(thumbnail)).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        levels = (255 * decoder(x)[0].clamp(0, 1)).round().byte()
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 
 
 @dataclass(frozen=True)
@@ -133,8 +141,9 @@ class Method:
     bytes: of all thumbnails, saved in the originals' formats. saved: part of the originals' bytes
         that is saved; below 0 where the thumbnails are larger.
     flipped: names of the photos that are not in agreement.
-    decoded: whether the network read what the weights' decoder rebuilds from the thumbnails.
-    coded: whether they carry a code that JPEG would lose: of JPEG files they are PNG files then.
+    decoded: whether the network read what a decoder rebuilds from the thumbnails.
+    coded: whether they were made with a code that JPEG would lose: of JPEG files they are PNG files
+        then.
     """
 
     top1: float | None
@@ -206,6 +215,7 @@ def verify(
     *,
     size: float | tuple[int, int] = 4,
     methods: Sequence[str] = ("learned", "bicubic"),
+    decoder: str | Path | None = None,
     teacher: str | Path | None = None,
     judge: Judge = "classifier",
     labels: Labels = "auto",
@@ -226,6 +236,8 @@ def verify(
             Of weights that have a decoder ("x4-machine") networks read what it rebuilds; of those
             that write a code the thumbnails of JPEG files are PNG files. With `thumbnails`
             they are compared with those, which are called "given".
+        decoder: weights whose decoder the networks read `thumbnails` behind: a bundled name such as
+            "x4-machine", a folder or Hugging Face model id.
         teacher: the reference that reads the originals: a Hugging Face image classifier, model id
             or folder (extra `train`). Default: the bundled classifier, on the area average of the
             originals with a short side of 128 px (so that no method is favoured).
@@ -244,10 +256,10 @@ def verify(
         has no methods.
 
     Raises:
-        FileNotFoundError: a folder is not there.
+        FileNotFoundError: a folder is not there, or weights have no decoder.
         TypeError: a size that is none.
-        ValueError: no photos; unknown methods, sizes or class folders; or a teacher whose classes
-            are not the classifier's.
+        ValueError: no photos; unknown methods, sizes or class folders; a decoder without
+            thumbnails; or a teacher whose classes are not the classifier's.
         ImportError: a teacher without the extra `train`.
         OSError: the teacher cannot be loaded.
 
@@ -263,11 +275,18 @@ def verify(
     everything = find_photos(folder, given)
     paths = _evenly(everything, limit)
     makers = {str(name): downscaler(str(name)) for name in methods}
+    decoders = {name: maker.decoder for name, maker in makers.items()}
+    if decoder is not None:
+        if given is None:
+            raise ValueError(f"decoder is {str(decoder)!r}, but there are no thumbnails to read")
+        from learned_downscale.decoder import Decoder
+
+        decoders[GIVEN] = Decoder.from_pretrained(decoder)  # which warns if there is no code
     reference, judging = networks(teacher, judge)
     truths, strange = _truths(folder, paths, judging, labels)
     stored = None if given is None else _Stored(given, folder, everything)
     compare = _Comparison(
-        folder, stored, makers, size, quality, reference, judging, keep_images > 0
+        folder, stored, makers, decoders, size, quality, reference, judging, keep_images > 0
     )
 
     failed = {} if stored is None else dict.fromkeys(stored.alone, "its original is missing")
@@ -300,7 +319,15 @@ def verify(
         strange_folders=strange,
         unsure=sum(photo.original.probability < reference.threshold for photo in found),
         methods={
-            name: _method(name, found, values, labelled, original_bytes, makers.get(name))
+            name: _method(
+                name,
+                found,
+                values,
+                labelled,
+                original_bytes,
+                decoded=decoders.get(name) is not None,
+                coded=name in makers and makers[name].coded,
+            )
             for name, values in measured.items()
         },
         photos=found,
@@ -352,9 +379,12 @@ def downscaler(method: str) -> Downscale:
         raise ValueError(
             f"no method {method!r}: choose from {', '.join(METHODS)}, or name weights ({error})"
         ) from error
+    coded = weights.modulus > 1
     return Downscale(
-        lambda image, size: resize(image, size, weights=weights, num_threads=1),
-        weights.modulus > 1,
+        lambda image, size: resize(
+            coloured(image) if coded else image, size, weights=weights, num_threads=1
+        ),
+        coded,
         decoder,
     )
 
@@ -447,6 +477,7 @@ class _Comparison:
     folder: Path
     stored: _Stored | None
     makers: dict[str, Downscale]
+    decoders: dict[str, Decoder | None]  # by method; behind them the judge reads its thumbnails
     size: float | tuple[int, int]
     quality: int
     reference: Network
@@ -478,9 +509,8 @@ class _Comparison:
         for method, content in files.items():
             thumbnail = decode(content)
             pixels = rgb(thumbnail)
-            seen = self.makers[method].seen(thumbnail) if method in self.makers else thumbnail
             try:
-                prepared = self.judge.prepare(seen)
+                prepared = self.judge.prepare(decoded(self.decoders.get(method), thumbnail))
             except ValueError as error:
                 raise ValueError(f"its thumbnail ({method}) cannot be read: {error}") from error
             out.thumbnails[method] = _Thumbnail(
@@ -562,7 +592,8 @@ def _method(
     values: list[_Measured],
     labelled: bool,
     original_bytes: int,
-    maker: Downscale | None,
+    decoded: bool,
+    coded: bool,
 ) -> Method:
     seen = [photo.thumbnails[name] for photo in photos]
     flipped = [photo.name for photo in photos if photo.flipped(name)]
@@ -577,8 +608,8 @@ def _method(
         bytes=size,
         saved=1 - size / original_bytes,
         flipped=flipped,
-        decoded=maker is not None and maker.decoder is not None,
-        coded=maker is not None and maker.coded,
+        decoded=decoded,
+        coded=coded,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def test_weights_with_a_code_are_read_behind_their_decoder(colours: None, photos
     assert [m.decoded for m in found.methods.values()] == [True, False, False]
     assert [m.coded for m in found.methods.values()] == [True, False, False]
     assert (
-        "decoder of the weights rebuilds, and thumbnails of JPEG files are PNG" in remarks(found)[0]
+        "decoder rebuilds of them, and thumbnails of JPEG files are PNG files" in remarks(found)[0]
     )
     photo = found.photos[0]
     with Image.open(photos / photo.name) as image:
@@ -114,13 +115,40 @@ def test_weights_with_a_code_are_read_behind_their_decoder(colours: None, photos
         assert thumbnail.format == "PNG" and thumbnail.size == (24, 16)
         made = learned_downscale.resize(original, 4, weights="x4-machine")
         assert np.array_equal(np.asarray(made), np.asarray(thumbnail))
-        seen = verification.downscaler("x4-machine").seen(made)
+        decoder = verification.downscaler("x4-machine").decoder
+        seen = verification.decoded(decoder, made)
     assert seen.size == original.size
     bicubic = original.resize((24, 16), 3).resize(original.size, 3)
     assert psnr(*map(np.asarray, (seen, original))) > psnr(*map(np.asarray, (bicubic, original)))
-    assert verification.downscaler("learned").seen(made) is made
+    assert verification.downscaler("learned").decoder is None
     transparent = made.convert("RGBA")  # nothing says what its decoder would be given
-    assert verification.downscaler("x4-machine").seen(transparent) is transparent
+    assert verification.decoded(decoder, transparent) is transparent
+
+
+def test_given_thumbnails_are_read_behind_a_decoder(
+    colours: None, photos: Path, tmp_path: Path
+) -> None:
+    with Image.open(photos / "red" / "0.jpg") as image:  # has no code by itself, in RGB it has
+        image.convert("L").save(photos / "red" / "0.jpg")
+    small = tmp_path / "small"
+    options = ("--factor", 4, "--weights", "x4-machine", "--format", "png")
+    assert run("convert", photos, small, *options).exit_code == 0
+    with Image.open(small / "red" / "0.png") as thumbnail:
+        assert thumbnail.mode == "RGB"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = verify(photos, small, methods=("x4-machine",), decoder="x4-machine")
+    assert found.images == 9 and not found.failed
+    given, made = found.methods["given"], found.methods["x4-machine"]
+    assert given.decoded and (given.confidence_change, given.psnr) == (
+        made.confidence_change,
+        made.psnr,
+    )
+    plain = verify(photos, small, methods=("bicubic",)).methods["given"]
+    assert not plain.decoded and plain.confidence_change != given.confidence_change
+    assert run("convert", photos, tmp_path / "none", "--factor", 4).exit_code == 0
+    with pytest.warns(UserWarning, match="no code"):
+        verify(photos, tmp_path / "none", methods=("bicubic",), decoder="x4-machine")
 
 
 def test_flips_are_found(colours: None, photos: Path, tmp_path: Path) -> None:
@@ -199,6 +227,7 @@ def test_thumbnails_that_do_not_fit(colours: None, photos: Path, tmp_path: Path)
         (["photos", "--thumbnails", "photos"], "name two folders"),
         (["photos", "--method", "bicubik"], "choose from learned, area, bicubic"),
         (["photos", "--factor", "0.5"], "would enlarge"),
+        (["photos", "--decoder", "x4-machine"], "no thumbnails to read"),
         (["photos", "--factor", "4", "--size", "24x16"], "not both"),
         (["photos", "--judge", "teacher"], "needs a teacher"),
         (["photos", "--labels", "folders"], "no classes of"),
