@@ -101,6 +101,15 @@ def test_a_decoder_notices_thumbnails_without_a_code() -> None:
         with pytest.warns(UserWarning, match="carry no code") as caught:
             assert error(other) > least
         assert caught[0].filename == __file__
+    bicubic = tensor(photo.resize(small.size, Image.Resampling.BICUBIC))
+    pieces = [bicubic[..., i : i + 19, j : j + 25] for i in range(0, 76, 19) for j in (0, 25, 50)]
+    decoder = Decoder.from_pretrained("x4-machine")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for piece in pieces[:6]:  # too little to tell
+            decoder(piece)
+    with pytest.warns(UserWarning, match="carry no code"):
+        decoder(torch.cat(pieces[6:]))
 
 
 def change_config(folder: Path, **changes: object) -> None:

@@ -146,7 +146,7 @@ def test_given_thumbnails_are_read_behind_a_decoder(
     )
     plain = verify(photos, small, methods=("bicubic",)).methods["given"]
     assert not plain.decoded and plain.confidence_change != given.confidence_change
-    assert run("convert", photos, tmp_path / "none", "--factor", 4).exit_code == 0
+    assert run("convert", photos, tmp_path / "none", "--factor", 2).exit_code == 0
     with pytest.warns(UserWarning, match="no code"):
         verify(photos, tmp_path / "none", methods=("bicubic",), decoder="x4-machine")
 
