@@ -292,8 +292,13 @@ def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> No
     assert D is not None
     assert all(torch.equal(v, S.front.state_dict()[k]) for k, v in D.state_dict().items())
     assert (evaluate.name(settings), suite.student(settings)) == (
-        "thumbnet, no code",
+        "thumbnet, no code, 2 epochs of stage 1",
         "T, rebuilds 2x, not retrained",
+    )
+    settings = replace(settings, channels=8, mm=0, decoder_width=48, stage1_epochs=4, epochs=1)
+    assert (evaluate.name(settings), suite.student(settings)) == (
+        "thumbnet, no code, 8 channels, no MM",
+        "T, rebuilds 2x by 48 channels",
     )
 
 
@@ -328,6 +333,7 @@ def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
         last[downscaler] = sum(float(row["AE"]) for row in read_log(run)[-8:])
     assert last["learned"] < 0.7 * last["bicubic"]
     assert suite.student(settings) == "T, rebuilds 2x, at 32 px, not retrained"
+    settings = replace(settings, stage1_epochs=4)
     names = {m: evaluate.name(replace(settings, modulus=m)) for m in (8, 16, 1)}
     assert names == {8: "thumbnet", 16: "thumbnet, modulus 16", 1: "thumbnet, no code"}
 
@@ -729,6 +735,8 @@ def test_the_trade_off_is_drawn_of_different_es(tmp_path: Path) -> None:
         for m, psnr in ((4, 46.4), (16, 34.7), (64, 46.1))
     ]
     assert not suite.draw(tmp_path / "a.png", rows[::2])  # 0.3 dB apart
+    other = replace(rows[1], system="thumbnet, 8 channels")  # not what the picture is about
+    assert not suite.draw(tmp_path / "a.png", [rows[0], other])
     assert suite.draw(tmp_path / "a.png", rows)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 

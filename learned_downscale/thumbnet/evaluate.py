@@ -74,19 +74,21 @@ def name(settings: Settings) -> str:
         system = "autoencoder" if unsupervised else "thumbnet"
     if not settings.epochs:
         system = system.removesuffix("-retrained")
-    marks = []
+    marks, recipe = [], PRESETS["default"]
     if settings.downscaler == "learned" and settings.rebuild > 1:
         if settings.modulus == 1:
             marks.append("no code")
-        elif settings.modulus != PRESETS["default"].modulus:
+        elif settings.modulus != recipe.modulus:
             marks.append(f"modulus {settings.modulus}")
+    if settings.downscaler == "learned" and settings.channels != recipe.channels:
+        marks.append(f"{settings.channels} channels")
+    if settings.stage1 != "none" and settings.stage1_epochs != recipe.stage1_epochs:
+        marks.append(f"{settings.stage1_epochs} epochs of stage 1")
     marks += [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
     if settings.stage1 == "fm" or settings.fm:
         marks.append("FM")
-    if settings.stage1 == "autoencoder" and (settings.mm, settings.ae) != (
-        Settings.mm,
-        Settings.ae,
-    ):
+    weights = settings.mm, settings.ae
+    if settings.stage1 == "autoencoder" and settings.mm and weights != (recipe.mm, recipe.ae):
         marks.append(f"MM {settings.mm:g}, AE {settings.ae:g}")
     if settings.jpeg:
         marks.append("JPEG")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import statistics
 import time
 from collections import defaultdict
@@ -75,6 +76,8 @@ def student(settings: Settings) -> str:
         parts.append("no first stride")
     if settings.rebuild > 1:
         parts.append(f"rebuilds {settings.rebuild}x")
+        if settings.decoder_width != Settings.decoder_width:
+            parts[-1] += f" by {settings.decoder_width} channels"
     if settings.rescale != 1:
         parts.append(f"at {student_side(settings)} px")
     if not settings.epochs:
@@ -363,7 +366,8 @@ def draw(path: Path, rows: Sequence[Row]) -> bool:
     each factor and S; False if there are not two E's to compare, at least 1 dB apart."""
     lines: dict[tuple[int, str], list[Row]] = defaultdict(list)
     for row in rows:
-        if row.psnr is not None:
+        # what else an E may differ in is another question
+        if row.psnr is not None and not re.search("channels|epochs|JPEG", row.system):
             lines[row.factor, row.student].append(row)
     span = {key: [row.psnr or 0 for row in group] for key, group in lines.items()}
     lines = {key: group for key, group in lines.items() if max(span[key]) - min(span[key]) >= 1}
