@@ -292,10 +292,10 @@ def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> No
     assert D is not None
     assert all(torch.equal(v, S.front.state_dict()[k]) for k, v in D.state_dict().items())
     assert (evaluate.name(settings), suite.student(settings)) == (
-        "thumbnet, no code, 2 epochs of stage 1",
+        "thumbnet, no code, 8 channels, 2 epochs of stage 1",
         "T, rebuilds 2x, not retrained",
     )
-    settings = replace(settings, channels=8, mm=0, decoder_width=48, stage1_epochs=4, epochs=1)
+    settings = replace(settings, mm=0, decoder_width=48, stage1_epochs=4, epochs=1)
     assert (evaluate.name(settings), suite.student(settings)) == (
         "thumbnet, no code, 8 channels, no MM",
         "T, rebuilds 2x by 48 channels",
