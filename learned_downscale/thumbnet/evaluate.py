@@ -83,7 +83,8 @@ def name(settings: Settings) -> str:
     if settings.downscaler == "learned" and settings.channels != recipe.channels:
         marks.append(f"{settings.channels} channels")
     if settings.stage1 != "none" and settings.stage1_epochs != recipe.stage1_epochs:
-        marks.append(f"{settings.stage1_epochs} epochs of stage 1")
+        plural = "s" * (settings.stage1_epochs > 1)
+        marks.append(f"{settings.stage1_epochs} epoch{plural} of stage 1")
     marks += [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
     if settings.stage1 == "fm" or settings.fm:
         marks.append("FM")

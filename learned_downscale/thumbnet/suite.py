@@ -367,7 +367,7 @@ def draw(path: Path, rows: Sequence[Row]) -> bool:
     lines: dict[tuple[int, str], list[Row]] = defaultdict(list)
     for row in rows:
         # what else an E may differ in is another question
-        if row.psnr is not None and not re.search("channels|epochs|JPEG", row.system):
+        if row.psnr is not None and not re.search("channels|epoch|JPEG|no MM", row.system):
             lines[row.factor, row.student].append(row)
     span = {key: [row.psnr or 0 for row in group] for key, group in lines.items()}
     lines = {key: group for key, group in lines.items() if max(span[key]) - min(span[key]) >= 1}
