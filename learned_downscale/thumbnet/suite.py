@@ -23,7 +23,7 @@ from learned_downscale.thumbnet import baselines
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.evaluate import accuracy, likeness, name, pixels, thumbnails
 from learned_downscale.thumbnet.networks import Classifier
-from learned_downscale.thumbnet.settings import Settings, student_side
+from learned_downscale.thumbnet.settings import PRESETS, Settings, student_side
 from learned_downscale.thumbnet.train import load_run, load_settings, predict
 
 # The systems of which a row is wanted at each factor, whether or not they were run.
@@ -82,6 +82,8 @@ def student(settings: Settings) -> str:
         parts.append(f"at {student_side(settings)} px")
     if not settings.epochs:
         parts.append("not retrained")
+    elif settings.rebuild > 1 and settings.student_lr != PRESETS["default"].student_lr:
+        parts.append(f"learning rate {settings.student_lr:g}")
     return ", ".join(parts)
 
 
