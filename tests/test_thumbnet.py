@@ -731,11 +731,11 @@ def test_evaluate_with_another_reader(folder: Path, teacher: Path, tmp_path: Pat
 
 def test_the_trade_off_is_drawn_of_different_es(tmp_path: Path) -> None:
     rows = [
-        suite.Row(f"thumbnet, modulus {m}", 4, "T", [0], top1=90, psnr=psnr, ssim=0.9)
+        suite.Row(f"thumbnet, {m}", 4, "T", [0], top1=90, psnr=psnr, ssim=0.9, modulus=m)
         for m, psnr in ((4, 46.4), (16, 34.7), (64, 46.1))
     ]
     assert not suite.draw(tmp_path / "a.png", rows[::2])  # 0.3 dB apart
-    other = replace(rows[1], system="thumbnet, 8 channels")  # not what the picture is about
+    other = replace(rows[1], otherwise=["8 channels"])  # not what the picture is about
     assert not suite.draw(tmp_path / "a.png", [rows[0], other])
     assert suite.draw(tmp_path / "a.png", rows)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -763,6 +763,8 @@ def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:
     assert rows["bicubic-retrained"]["seeds"] == [0] and rows["bicubic-retrained"]["psnr"] is None
     assert rows["lanczos-retrained"]["top1"] is None and rows["lanczos-retrained"]["command"] == ""
     assert "--suite paper" in rows["thumbnet"]["command"]
+    assert rows["thumbnet"]["modulus"] == 1 and rows["bicubic-retrained"]["modulus"] is None
+    assert rows["thumbnet, no KD"]["otherwise"] == ["no KD"] and not rows["thumbnet"]["otherwise"]
     assert rows["upsampled"]["flops"] == rows["original"]["flops"] > 3 * rows["direct"]["flops"]
     assert rows["direct"]["flops"] == rows["thumbnet"]["flops"]
     assert "| lanczos-retrained | 2 | any | not run |" in result.stdout

@@ -74,12 +74,26 @@ def name(settings: Settings) -> str:
         system = "autoencoder" if unsupervised else "thumbnet"
     if not settings.epochs:
         system = system.removesuffix("-retrained")
+    return ", ".join((system, *_hidden(settings), *otherwise(settings)))
+
+
+def _hidden(settings: Settings) -> list[str]:
+    """How E is told to hide its detail, where it is not the recipe's way."""
     marks, recipe = [], PRESETS["default"]
     if settings.downscaler == "learned" and settings.rebuild > 1:
         if settings.modulus == 1:
             marks.append("no code")
         elif settings.modulus != recipe.modulus:
             marks.append(f"modulus {settings.modulus}")
+    weights = settings.mm, settings.ae
+    if settings.stage1 == "autoencoder" and settings.mm and weights != (recipe.mm, recipe.ae):
+        marks.append(f"MM {settings.mm:g}, AE {settings.ae:g}")
+    return marks
+
+
+def otherwise(settings: Settings) -> list[str]:
+    """What else a run does otherwise than the recipe."""
+    marks, recipe = [], PRESETS["default"]
     if settings.downscaler == "learned" and settings.channels != recipe.channels:
         marks.append(f"{settings.channels} channels")
     if settings.stage1 != "none" and settings.stage1_epochs != recipe.stage1_epochs:
@@ -88,14 +102,11 @@ def name(settings: Settings) -> str:
     marks += [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
     if settings.stage1 == "fm" or settings.fm:
         marks.append("FM")
-    weights = settings.mm, settings.ae
-    if settings.stage1 == "autoencoder" and settings.mm and weights != (recipe.mm, recipe.ae):
-        marks.append(f"MM {settings.mm:g}, AE {settings.ae:g}")
     if settings.jpeg:
         marks.append("JPEG")
     if settings.start:
         marks.append("E of another run")
-    return ", ".join((system, *marks))
+    return marks
 
 
 def _seen(quality: int | None, decoder: nn.Module | None, size: int, x_s: Tensor) -> Tensor:

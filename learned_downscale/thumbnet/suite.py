@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -21,7 +20,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from learned_downscale.downscaler import Downscaler
 from learned_downscale.thumbnet import baselines
 from learned_downscale.thumbnet.data import Photos
-from learned_downscale.thumbnet.evaluate import accuracy, likeness, name, pixels, thumbnails
+from learned_downscale.thumbnet.evaluate import (
+    accuracy,
+    likeness,
+    name,
+    otherwise,
+    pixels,
+    thumbnails,
+)
 from learned_downscale.thumbnet.networks import Classifier
 from learned_downscale.thumbnet.settings import PRESETS, Settings, student_side
 from learned_downscale.thumbnet.train import load_run, load_settings, predict
@@ -48,7 +54,8 @@ class Row:
     layer together, float32.
     images_per_s: thumbnails classified, in batches of 32, on this machine. psnr, ssim: E's
     thumbnails against Pillow's bicubic; psnr in dB. png_kb: mean size of the thumbnails as PNG
-    files, kB.
+    files, kB. modulus: of E's code, 1 where it writes none. otherwise: what the runs do otherwise
+    than the recipe, but for the code and the losses' weights.
     """
 
     system: str
@@ -67,6 +74,8 @@ class Row:
     ssim: float | None = None
     png_kb: float | None = None
     command: str = ""
+    modulus: int | None = None
+    otherwise: list[str] = field(default_factory=list)
 
 
 def student(settings: Settings) -> str:
@@ -167,8 +176,8 @@ def _trained(
     row = _row(system, settings.factor, student, seeds, logits, photos, S, E)
     if alike:
         psnr, ssim = map(statistics.mean, zip(*alike, strict=True))
-        row = replace(row, psnr=psnr, ssim=ssim)
-    return replace(row, png_kb=_png_bytes(small) / 1e3)
+        row = replace(row, psnr=psnr, ssim=ssim, modulus=settings.modulus)
+    return replace(row, png_kb=_png_bytes(small) / 1e3, otherwise=otherwise(settings))
 
 
 def _png_bytes(small: Tensor) -> float:
@@ -369,7 +378,7 @@ def draw(path: Path, rows: Sequence[Row]) -> bool:
     lines: dict[tuple[int, str], list[Row]] = defaultdict(list)
     for row in rows:
         # what else an E may differ in is another question
-        if row.psnr is not None and not re.search("channels|epoch|JPEG|no MM", row.system):
+        if row.psnr is not None and not row.otherwise:
             lines[row.factor, row.student].append(row)
     span = {key: [row.psnr or 0 for row in group] for key, group in lines.items()}
     lines = {key: group for key, group in lines.items() if max(span[key]) - min(span[key]) >= 1}
@@ -382,15 +391,15 @@ def draw(path: Path, rows: Sequence[Row]) -> bool:
     for axes, column, title in zip(panels, ("psnr", "ssim"), ("PSNR", "SSIM"), strict=True):
         for n, (key, group) in enumerate(lines.items()):
             label, color = f"{key[0]} per side, S: {key[1]}", f"C{n}"
-            points = sorted((getattr(row, column), row.top1, row.system) for row in group)
+            points = [(getattr(row, column), row.top1 or 0, row) for row in group]
             # an E without a code is no point between those with one
-            curve = [point[:2] for point in points if "no code" not in point[2]]
+            curve = sorted(p[:2] for p in points if p[2].modulus != 1)
             axes.plot([x for x, _ in curve], [y for _, y in curve], "o-", color=color, label=label)
-            for *point, system in points:
-                if "no code" in system:
+            for *point, row in points:
+                if row.modulus == 1:
                     axes.plot(*point, "o", color=color, fillstyle="none")
                 axes.annotate(
-                    system.removeprefix("thumbnet, "),
+                    row.system.removeprefix("thumbnet, "),
                     point,
                     (0, 6),
                     textcoords="offset points",
