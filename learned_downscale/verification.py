@@ -55,30 +55,42 @@ Labels = Literal["auto", "folders", "none"]
 
 @dataclass(frozen=True)
 class Downscale:
-    """What makes the thumbnails of a method.
+    """Where the thumbnails of a method come from, and what reads them.
 
-    make: (an upright image, (width, height)) -> its thumbnail.
+    make: (an upright image, (width, height)) -> its thumbnail; None: they are there, in files.
     coded: it writes a code that JPEG loses; where the original is JPEG, its thumbnail is PNG.
     decoder: D of the weights.
     """
 
-    make: Callable[[Image.Image, tuple[int, int]], Image.Image]
+    make: Callable[[Image.Image, tuple[int, int]], Image.Image] | None
     coded: bool = False
     decoder: Decoder | None = None
 
     def encoded(
         self, image: Image.Image, size: tuple[int, int], suffix: str, quality: int, exif: Image.Exif
     ) -> bytes:
-        """The thumbnail's file."""
+        """The file of a thumbnail that is made."""
+        assert self.make is not None
         if self.coded and FORMATS[suffix.lower()] == "JPEG":
             suffix = ".png"
         return encode(self.make(image, size), suffix, quality, exif, self.coded)
 
 
 def decoded(decoder: Decoder | None, thumbnail: Image.Image) -> Image.Image:
-    """What networks are given of a thumbnail."""
-    if decoder is None or thumbnail.mode != "RGB":
+    """What networks are given of a thumbnail.
+
+    Raises:
+        ValueError: there is a decoder, and the thumbnail is neither RGB nor RGBA without any
+            transparent pixel.
+    """
+    if decoder is None:
         return thumbnail
+    if thumbnail.mode == "RGBA" and thumbnail.getchannel("A").getextrema() == (255, 255):
+        thumbnail = thumbnail.convert("RGB")
+    if thumbnail.mode == "RGBA":
+        raise ValueError("it has transparent pixels, where the decoder reads nothing; remove them")
+    if thumbnail.mode != "RGB":
+        raise ValueError(f"the decoder reads RGB, not {thumbnail.mode}; convert it to RGB")
     import torch
 
     x = torch.from_numpy(np.array(thumbnail)).permute(2, 0, 1)[None] / 255
@@ -236,8 +248,8 @@ def verify(
             Of weights that have a decoder ("x4-machine") networks read what it rebuilds; of those
             that write a code the thumbnails of JPEG files are PNG files. With `thumbnails`
             they are compared with those, which are called "given".
-        decoder: weights whose decoder the networks read `thumbnails` behind: a bundled name such as
-            "x4-machine", a folder or Hugging Face model id.
+        decoder: weights whose decoder the networks read `thumbnails` behind, which must be RGB
+            then: a bundled name such as "x4-machine", a folder or Hugging Face model id.
         teacher: the reference that reads the originals: a Hugging Face image classifier, model id
             or folder (extra `train`). Default: the bundled classifier, on the area average of the
             originals with a short side of 128 px (so that no method is favoured).
@@ -275,18 +287,18 @@ def verify(
     everything = find_photos(folder, given)
     paths = _evenly(everything, limit)
     makers = {str(name): downscaler(str(name)) for name in methods}
-    decoders = {name: maker.decoder for name, maker in makers.items()}
-    if decoder is not None:
-        if given is None:
-            raise ValueError(f"decoder is {str(decoder)!r}, but there are no thumbnails to read")
-        from learned_downscale.decoder import Decoder
-
-        decoders[GIVEN] = Decoder.from_pretrained(decoder)  # which warns if there is no code
+    if given is not None:
+        makers = {GIVEN: Downscale(None, decoder=_decoder(decoder)), **makers}
+    elif decoder is not None:
+        raise ValueError(
+            f"decoder is {str(decoder)!r}, but it is for thumbnails that you have; name their "
+            "folder (--thumbnails)"
+        )
     reference, judging = networks(teacher, judge)
     truths, strange = _truths(folder, paths, judging, labels)
     stored = None if given is None else _Stored(given, folder, everything)
     compare = _Comparison(
-        folder, stored, makers, decoders, size, quality, reference, judging, keep_images > 0
+        folder, stored, makers, size, quality, reference, judging, keep_images > 0
     )
 
     failed = {} if stored is None else dict.fromkeys(stored.alone, "its original is missing")
@@ -319,15 +331,7 @@ def verify(
         strange_folders=strange,
         unsure=sum(photo.original.probability < reference.threshold for photo in found),
         methods={
-            name: _method(
-                name,
-                found,
-                values,
-                labelled,
-                original_bytes,
-                decoded=decoders.get(name) is not None,
-                coded=name in makers and makers[name].coded,
-            )
+            name: _method(name, makers[name], found, values, labelled, original_bytes)
             for name, values in measured.items()
         },
         photos=found,
@@ -389,11 +393,18 @@ def downscaler(method: str) -> Downscale:
     )
 
 
+def _decoder(weights: str | Path | None) -> Decoder | None:
+    """D of weights; it warns of thumbnails without a code."""
+    if weights is None:
+        return None
+    from learned_downscale.decoder import Decoder
+
+    return Decoder.from_pretrained(weights)
+
+
 def _plain_mode(image: Image.Image) -> Image.Image:
     """Palettes and bits as what they mean: Pillow would pick the nearest pixel."""
-    if image.mode in ("1", "P", "PA"):
-        return image.convert("RGBA" if image.has_transparency_data else "RGB")
-    return image
+    return coloured(image) if image.mode in ("1", "P", "PA") else image
 
 
 def _area(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -477,7 +488,6 @@ class _Comparison:
     folder: Path
     stored: _Stored | None
     makers: dict[str, Downscale]
-    decoders: dict[str, Decoder | None]  # by method; behind them the judge reads its thumbnails
     size: float | tuple[int, int]
     quality: int
     reference: Network
@@ -504,13 +514,14 @@ class _Comparison:
                 (w, h), (tw, th) = original.size, size
                 raise ValueError(f"its thumbnail is larger: {tw} x {th} px of {w} x {h}")
         for method, maker in self.makers.items():
-            files[method] = maker.encoded(original, size, path.suffix, self.quality, exif)
+            if method not in files:
+                files[method] = maker.encoded(original, size, path.suffix, self.quality, exif)
         truth = rgb(_area(original, size))
         for method, content in files.items():
             thumbnail = decode(content)
             pixels = rgb(thumbnail)
             try:
-                prepared = self.judge.prepare(decoded(self.decoders.get(method), thumbnail))
+                prepared = self.judge.prepare(decoded(self.makers[method].decoder, thumbnail))
             except ValueError as error:
                 raise ValueError(f"its thumbnail ({method}) cannot be read: {error}") from error
             out.thumbnails[method] = _Thumbnail(
@@ -588,12 +599,11 @@ def _reading(probabilities: Array, truth: int, network: Network) -> Reading:
 
 def _method(
     name: str,
+    maker: Downscale,
     photos: list[Photo],
     values: list[_Measured],
     labelled: bool,
     original_bytes: int,
-    decoded: bool,
-    coded: bool,
 ) -> Method:
     seen = [photo.thumbnails[name] for photo in photos]
     flipped = [photo.name for photo in photos if photo.flipped(name)]
@@ -608,8 +618,8 @@ def _method(
         bytes=size,
         saved=1 - size / original_bytes,
         flipped=flipped,
-        decoded=decoded,
-        coded=coded,
+        decoded=maker.decoder is not None,
+        coded=maker.coded,
     )
 
 

@@ -121,8 +121,8 @@ def test_weights_with_a_code_are_read_behind_their_decoder(colours: None, photos
     bicubic = original.resize((24, 16), 3).resize(original.size, 3)
     assert psnr(*map(np.asarray, (seen, original))) > psnr(*map(np.asarray, (bicubic, original)))
     assert verification.downscaler("learned").decoder is None
-    transparent = made.convert("RGBA")  # nothing says what its decoder would be given
-    assert verification.decoded(decoder, transparent) is transparent
+    opaque = made.convert("RGBA")
+    assert np.array_equal(np.asarray(verification.decoded(decoder, opaque)), np.asarray(seen))
 
 
 def test_given_thumbnails_are_read_behind_a_decoder(
@@ -149,6 +149,28 @@ def test_given_thumbnails_are_read_behind_a_decoder(
     assert run("convert", photos, tmp_path / "none", "--factor", 2).exit_code == 0
     with pytest.warns(UserWarning, match="no code"):
         verify(photos, tmp_path / "none", methods=("bicubic",), decoder="x4-machine")
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [("L", "not L; convert it to RGB"), ("RGBA", "transparent pixels")]
+)
+def test_what_a_decoder_cannot_read_is_told(
+    colours: None, photos: Path, tmp_path: Path, mode: str, said: str
+) -> None:
+    """And never read without it."""
+    small = tmp_path / "small"
+    options = ("--factor", 4, "--weights", "x4-machine", "--format", "png")
+    assert run("convert", photos, small, *options).exit_code == 0
+    bad = small / "red" / "0.png"
+    with Image.open(bad) as image:
+        other = image.convert(mode)
+    if mode == "RGBA":
+        other.putpixel((3, 4), (0, 0, 0, 254))
+    other.save(bad)
+    found = verify(photos, small, methods=("bicubic",), decoder="x4-machine")
+    assert list(found.failed) == ["red/0.jpg"] and said in found.failed["red/0.jpg"]
+    assert found.images == 8
+    assert not verify(photos, small, methods=("bicubic",)).failed
 
 
 def test_flips_are_found(colours: None, photos: Path, tmp_path: Path) -> None:
@@ -227,7 +249,7 @@ def test_thumbnails_that_do_not_fit(colours: None, photos: Path, tmp_path: Path)
         (["photos", "--thumbnails", "photos"], "name two folders"),
         (["photos", "--method", "bicubik"], "choose from learned, area, bicubic"),
         (["photos", "--factor", "0.5"], "would enlarge"),
-        (["photos", "--decoder", "x4-machine"], "no thumbnails to read"),
+        (["photos", "--decoder", "x4-machine"], "name their folder"),
         (["photos", "--factor", "4", "--size", "24x16"], "not both"),
         (["photos", "--judge", "teacher"], "needs a teacher"),
         (["photos", "--labels", "folders"], "no classes of"),
