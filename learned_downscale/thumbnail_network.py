@@ -32,7 +32,7 @@ class ThumbnailNetwork(nn.Module):
 
     With `stem_stride` 2 it is the published network, T; with 1 it is S: the same layers see a
     thumbnail at twice the resolution, at a quarter of T's operations for a quarter of T's sides.
-    It may `enlarge` its thumbnails by a factor first.
+    It may `rescale` its thumbnails first: sides times that factor, by bicubic.
 
     Inside, images stand on their heads: T was trained with TensorFlow's padding, which before a
     stride of 2 pads even sides at the right and the bottom only. Turned, that is at the left and
@@ -43,7 +43,7 @@ class ThumbnailNetwork(nn.Module):
     """
 
     def __init__(
-        self, width: float, depth: float, stem_stride: int, classes: int, enlarge: float = 1.0
+        self, width: float, depth: float, stem_stride: int, classes: int, rescale: float = 1.0
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -51,7 +51,7 @@ class ThumbnailNetwork(nn.Module):
             "depth": depth,
             "stem_stride": stem_stride,
             "classes": classes,
-            "enlarge": enlarge,
+            "rescale": rescale,
         }
         self.stem = _Convolution(3, 32, 3, stem_stride)
         blocks: list[nn.Module] = []
@@ -77,7 +77,7 @@ class ThumbnailNetwork(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, 1280), means over the positions of the last map."""
-        x = rescaled(x, self.config["enlarge"])
+        x = rescaled(x, self.config["rescale"])
         x = ((x - _MEAN) / _STD).flip(2, 3).contiguous(memory_format=torch.channels_last)
         return self.head(self.blocks(self.stem(x))).mean((2, 3))
 

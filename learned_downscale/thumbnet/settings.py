@@ -131,7 +131,7 @@ class ClassifierSettings:
 
     downscaler: Literal["learned", "bicubic"] = "learned"  # what makes the thumbnails
     size: int = 224  # side of the photos, px
-    enlarge: float = 1.0  # S enlarges its thumbnails by this first
+    rescale: float = 1.0  # S makes its thumbnails larger or smaller by this first
     epochs: int = 10
     batch_size: int = 32
     seed: int = 0
@@ -159,7 +159,7 @@ class ClassifierSettings:
     def __post_init__(self) -> None:
         _check(
             self,
-            ("size", "enlarge", "epochs", "batch_size", "lr", "temperature"),
+            ("size", "rescale", "epochs", "batch_size", "lr", "temperature"),
             ("seed", "weight_decay", "cl", "kd", "fm", "jitter"),
         )
         for name in ("jpeg", "average", "mixup"):

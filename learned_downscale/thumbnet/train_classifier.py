@@ -73,7 +73,7 @@ def train_classifier(
     ).float()
     one_hot = torch.eye(len(photos.classes))
 
-    S, average = (student(teacher, settings.enlarge) for _ in range(2))
+    S, average = (student(teacher, settings.rescale) for _ in range(2))
     if start is not None:
         S.load_state_dict(start.state_dict())
         average.load_state_dict(start.state_dict())
@@ -144,9 +144,9 @@ class Features(nn.Module):
         return self.network.features(x)
 
 
-def student(teacher: ThumbnailNetwork, enlarge: float) -> ThumbnailNetwork:
+def student(teacher: ThumbnailNetwork, rescale: float) -> ThumbnailNetwork:
     """S, initialised from T: the same layers, the first without its stride."""
-    S = ThumbnailNetwork(**{**teacher.config, "stem_stride": 1, "enlarge": enlarge})
+    S = ThumbnailNetwork(**{**teacher.config, "stem_stride": 1, "rescale": rescale})
     S.load_state_dict(teacher.state_dict())
     return S
 
