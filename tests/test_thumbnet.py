@@ -266,7 +266,7 @@ def test_s_rebuilds_the_photo_first(
     train(settings, photos, T, tmp_path)
     _, _, S = load_run(tmp_path, T, CLASSES)
     assert all(not torch.equal(v, before[k]) for k, v in S.state_dict().items() if "front" in k)
-    assert suite.student(replace(settings, student_lr=2e-4)) == "T, rebuilds 2x"
+    assert suite.student(replace(settings, student_lr=5e-5)) == "T, rebuilds 2x"
 
 
 def test_fm_joins_after_an_autoencoder(photos: Photos, teacher: Path, tmp_path: Path) -> None:
@@ -603,7 +603,7 @@ def test_train_and_evaluate_commands(folder: Path, teacher: Path, tmp_path: Path
     trained = Downscaler.from_pretrained(out)
     assert np.array_equal(resize(photo, 2, weights=out), resize(photo, 2, weights=trained))
     card = (out / "README.md").read_text()
-    assert "Not measured" in card and "ours" in card and "| student_lr | 0.0002 |" in card
+    assert "Not measured" in card and "ours" in card and "| student_lr | 5e-05 |" in card
     assert Decoder.from_pretrained(out).factor == 2
 
     result = run("evaluate", baseline, learned, *common, "--size", 32, "--card", out)
