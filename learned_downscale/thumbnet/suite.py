@@ -398,8 +398,9 @@ def draw(path: Path, rows: Sequence[Row]) -> bool:
             for *point, row in points:
                 if row.modulus == 1:
                     axes.plot(*point, "o", color=color, fillstyle="none")
+                usual = f"modulus {row.modulus}"  # the recipe's, which the name leaves out
                 axes.annotate(
-                    row.system.removeprefix("thumbnet, "),
+                    usual if row.system == "thumbnet" else row.system.removeprefix("thumbnet, "),
                     point,
                     (0, 6),
                     textcoords="offset points",
