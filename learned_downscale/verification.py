@@ -90,7 +90,10 @@ def decoded(decoder: Decoder | None, thumbnail: Image.Image) -> Image.Image:
     if thumbnail.mode == "RGBA":
         raise ValueError("it has transparent pixels, where the decoder reads nothing; remove them")
     if thumbnail.mode != "RGB":
-        raise ValueError(f"the decoder reads RGB, not {thumbnail.mode}; convert it to RGB")
+        raise ValueError(
+            f"the decoder reads RGB, not {thumbnail.mode}; convert it to RGB before the thumbnail "
+            "is made (`convert` does): a grey one holds no code"
+        )
     import torch
 
     x = torch.from_numpy(np.array(thumbnail)).permute(2, 0, 1)[None] / 255
