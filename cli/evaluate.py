@@ -78,10 +78,9 @@ def evaluate(
     """
     if suite is None and out is not None:
         raise click.UsageError("--out is where --suite writes to; without it there is --json")
-    special = quality is not None or reader is not None
-    if cards and (suite is not None or special):
-        raise click.UsageError("cards hold no --suite, --jpeg or --reader; leave --card out")
-    if suite is not None and special:
+    if cards and (suite is not None or reader is not None):
+        raise click.UsageError("cards hold no --suite or --reader; leave --card out")
+    if suite is not None and (quality is not None or reader is not None):
         raise click.UsageError("--suite measures no --jpeg or --reader; leave one out")
     photos, T = read_inputs(data, teacher, size)
 
@@ -99,6 +98,9 @@ def evaluate(
     for option, values in (("--data", data), ("--teacher", [teacher]), ("--size", [size])):
         command += [str(part) for value in values for part in (option, value)]
     where = f"{len(photos)} photos of {len(photos.classes)} classes"
+    if quality is not None:
+        command += ["--jpeg", str(quality)]
+        where += f", thumbnails saved as JPEG of quality {quality}"
     if suite is not None:
         _suite(photos, T, runs, [*command, "--suite", suite], where, teacher, out, as_json)
         return

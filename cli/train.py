@@ -122,7 +122,8 @@ def train(
             raise click.ClickException(str(error)) from error
     if os.environ.get("RANK", "0") != "0":
         return  # one of several processes; the first one writes
-    click.echo(f"Networks took {network_share(run):.1%} of the training time", err=True)
+    if settings.epochs or settings.stage1 != "none":
+        click.echo(f"Networks took {network_share(run):.1%} of the training time", err=True)
     if out is None or not isinstance(E, Downscaler):
         click.echo(f"E and S are in {run}")
         return

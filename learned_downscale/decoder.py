@@ -54,7 +54,7 @@ class Decoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Decoder:
-        """The decoder beside an E: bundled ("x4-machine", "x2-machine"), a folder, or
+        """The decoder beside an E: bundled ("x4-machine", "x4-jpeg", "x2-machine"), a folder, or
         a model of the Hugging Face Hub. In evaluation mode, frozen; `requires_grad_()` trains it.
 
         If it reads a code, it warns of thumbnails among its first batches that carry none.

@@ -149,8 +149,8 @@ class Downscaler(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Downscaler:
-        """Bundled weights ("x2", "x4", "x2-machine", "x4-machine"), a folder, or a model of the
-        Hugging Face Hub.
+        """Bundled weights ("x2", "x4", "x2-machine", "x4-machine", "x4-jpeg"), a folder, or a model
+        of the Hugging Face Hub.
 
         See `learned_downscale.pretrained.load` for what is checked and raised.
         """

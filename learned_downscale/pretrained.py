@@ -39,10 +39,9 @@ def load(name: str | Path, *, revision: str | None = None) -> Downscaler:
     """E with trained weights, in evaluation mode, on the CPU.
 
     Args:
-        name: a bundled name ("x2", "x4", "x2-machine", "x4-machine"; these never touch the
-            network), a folder that holds
-            config.json and model.safetensors (as a Path, or a str that is no bundled name), or a
-            model id "owner/name" of the Hugging Face Hub.
+        name: a bundled name ("x2", "x4", "x2-machine", "x4-machine", "x4-jpeg"; these never touch
+            the network), a folder that holds config.json and model.safetensors (as a Path, or a
+            str that is no bundled name), or a model id "owner/name" of the Hugging Face Hub.
         revision: branch, tag or commit of a Hub model; pin a commit in production.
 
     Raises:

@@ -298,7 +298,7 @@ def test_backends_differ_by_at_most_one_level(kind: str, size: float) -> None:
     assert levels_apart(a, b) <= level * 1.001
 
 
-@pytest.mark.parametrize("name", ["x2", "x2-machine", "x4", "x4-machine"])
+@pytest.mark.parametrize("name", pretrained.bundled())
 def test_model_onnx_is_the_whole_downscaler(name: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     content, factor, modulus = pretrained.load_onnx(name)

@@ -27,7 +27,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "factor"), [("x2", 2), ("x2-machine", 2), ("x4", 4), ("x4-machine", 4)]
+    ("name", "factor"),
+    [("x2", 2), ("x2-machine", 2), ("x4", 4), ("x4-jpeg", 4), ("x4-machine", 4)],
 )
 def test_bundled(name: str, factor: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(*_: object) -> None:
@@ -143,7 +144,9 @@ def test_missing_file(folder: Path) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(FileNotFoundError, match="bundled are x2, x2-machine, x4, x4-machine"):
+    with pytest.raises(
+        FileNotFoundError, match="bundled are x2, x2-machine, x4, x4-jpeg, x4-machine"
+    ):
         Downscaler.from_pretrained("x3")
 
 

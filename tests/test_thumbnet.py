@@ -280,6 +280,47 @@ def test_fm_joins_after_an_autoencoder(photos: Photos, teacher: Path, tmp_path: 
     assert np.mean(maps[-4:]) < 0.9 * np.mean(maps[:4])
 
 
+def test_e_learns_for_a_network_as_it_is(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    """With S's rate 0, E alone is trained, through S; a filter would leave nothing to train."""
+    T = load_teacher(teacher, CLASSES)
+    settings = replace(SETTINGS, epochs=2, student_lr=0, downscaler_lr=1e-2, rescale=2.0)
+    E, S = train(settings, photos, T, tmp_path)
+    assert all(torch.equal(v, S.state_dict()[k]) for k, v in T.state_dict().items())
+    assert E.out.weight.abs().max() > 0
+    assert suite.student(settings) == "T, at 32 px, not retrained"
+
+
+def test_a_network_as_it_is_reads_a_filters_thumbnails(
+    folder: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """Nothing is trained, and S is T on enlarged bicubic thumbnails."""
+    common = ["--data", folder, "--teacher", teacher, "--size", 32]
+    recipe = ["--preset", "supervised", "--factor", 2, "--rescale", 2, "--epochs", 0]
+    result = run("train", *common, *recipe, "--downscaler", "bicubic", "--run", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(
+        run("evaluate", tmp_path / "run", *common, "--suite", "paper", "--json").stdout
+    )
+    found = {
+        (row["system"], row["student"]): row["top1"] for row in rows if row["top1"] is not None
+    }
+    assert found["bicubic", "T, at 32 px, not retrained"] == found["upsampled", "T"]
+
+
+def test_e_learns_for_several_networks(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    """They take turns: E's first step is the one for S alone, its second is not."""
+    T = load_teacher(teacher, CLASSES)
+    alone = replace(SETTINGS, epochs=1, student_lr=0, downscaler_lr=1e-2)
+    several = replace(alone, others="test_thumbnet:small_network,teacher")
+    logs = []
+    for n, settings in enumerate((alone, several)):
+        _, S = train(settings, photos, T, tmp_path / str(n))
+        logs.append([float(row["CL"]) for row in read_log(tmp_path / str(n))])
+        assert all(torch.equal(v, S.state_dict()[k]) for k, v in T.state_dict().items())
+    assert logs[0][0] == logs[1][0] and logs[0][1] != logs[1][1]
+    assert evaluate.name(several) == "thumbnet, 8 channels, E for small_network and T, too"
+
+
 def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> None:
     """Thumbnails rebuilt for a network that was never trained on any."""
     T = load_teacher(teacher, CLASSES)
@@ -349,7 +390,9 @@ def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
         ({"stage1": "autoencoder", "fm": 1.0}, "begins with rebuild"),
         ({"downscaler": "box", "start": "x4"}, "not for box"),
         ({"freeze": "always"}, "stay untrained"),
-        ({"epochs": 0}, "nothing would be trained"),
+        ({"others": "teacher", "fm": 1.0}, "FM is for one S"),
+        ({"student_lr": 0.0, "downscaler": "box"}, "stage 2 would train nothing"),
+        ({"epochs": 0}, "E would not be trained"),
     ],
 )
 def test_settings_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
@@ -612,6 +655,10 @@ def test_train_and_evaluate_commands(folder: Path, teacher: Path, tmp_path: Path
     assert rows == ["original", "bicubic-retrained", "thumbnet"]
     card = (out / "README.md").read_text()
     assert "Not measured" not in card and all(line in card for line in result.stdout.splitlines())
+    run("evaluate", baseline, learned, *common, "--size", 32, "--card", out, "--jpeg", 50)
+    said = (out / "README.md").read_text()
+    assert said != card and "24 photos of 3 classes, thumbnails saved as JPEG of quality 50" in said
+    assert "--size 32 --jpeg 50\n" in said
     as_json = json.loads(run("evaluate", learned, *common, "--size", 32, "--json").stdout)
     assert as_json[1]["system"] == "thumbnet" and as_json[1]["photos"] == 24
     assert 20 < as_json[1]["psnr"] < 80 and as_json[0]["psnr"] is None

@@ -121,6 +121,8 @@ def test_weights_with_a_code_are_read_behind_their_decoder(colours: None, photos
     bicubic = original.resize((24, 16), 3).resize(original.size, 3)
     assert psnr(*map(np.asarray, (seen, original))) > psnr(*map(np.asarray, (bicubic, original)))
     assert verification.downscaler("learned").decoder is None
+    [found] = verify(photos, methods=("x4-jpeg",)).methods.values()
+    assert (found.decoded, found.coded) == (True, False)  # read from JPEG files
     opaque = made.convert("RGBA")
     assert np.array_equal(np.asarray(verification.decoded(decoder, opaque)), np.asarray(seen))
 

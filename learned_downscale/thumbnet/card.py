@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from learned_downscale import pretrained
 from learned_downscale.downscaler import Downscaler
 from learned_downscale.thumbnet.evaluate import Row, markdown
-from learned_downscale.thumbnet.settings import Settings, student_side
+from learned_downscale.thumbnet.settings import Settings, called, student_side
 from learned_downscale.thumbnet.train import DOWNSCALER
 
 _CARD = """\
@@ -65,7 +65,7 @@ stage; flips, and crops at the photo's own resolution. T: {teacher}.
 """
 
 _DECODER = """
-To a person the thumbnail looks like any other; the detail that E hides in it is for networks whose
+{looks}; the detail that E hides in it is for networks whose
 first layers can find it. The decoder D beside these weights can, before a network of your own,
 which then sees the photo at {times} times the thumbnail's sides:
 
@@ -73,13 +73,18 @@ which then sees the photo at {times} times the thumbnail's sides:
 decoder = learned_downscale.Decoder.from_pretrained("{name}")
 network = torch.nn.Sequential(decoder, network)
 ```
-{code}"""
+{files}"""
 
 _CODE = """
 What E writes is what the thumbnail's levels leave modulo {modulus} (quantisation index modulation):
 no colour is more than {half} levels off, but at black and white. The decoder needs the thumbnail as
 it left E: store it as PNG or lossless WebP, decode it before you turn, mirror or scale it. Grey
 images have no room for the code and are refused.
+"""
+
+_JPEG = """
+E and the decoder were trained through JPEG of quality 70 to 95 without chroma subsampling, as
+`learned-downscale convert` saves thumbnails. In Pillow: `save(path, quality=95, subsampling=0)`.
 """
 
 _NOT_MEASURED = "Not measured: `learned-downscale evaluate --card` writes them here."
@@ -137,8 +142,13 @@ def _decoder(name: str, settings: Settings) -> str:
     if settings.rebuild == 1:
         return ""
     m = settings.modulus
-    code = _CODE.format(modulus=m, half=m // 2) if m > 1 else ""
-    return _DECODER.format(name=name, times=settings.rebuild, code=code)
+    looks, files = "The thumbnail looks crisper than a bicubic one", ""
+    if m > 1:
+        looks, files = "To a person the thumbnail looks like any other", _CODE
+    elif settings.jpeg:
+        files = _JPEG
+    files = files.format(modulus=m, half=m // 2)
+    return _DECODER.format(name=name, times=settings.rebuild, looks=looks, files=files)
 
 
 def _recipe(settings: Settings) -> str:
@@ -148,9 +158,16 @@ def _recipe(settings: Settings) -> str:
     else:
         S, begins = settings.student.rpartition(":")[2], "as published"
     S = f"S is {S}, initialised {begins}."
-    if settings.rescale != 1:
+    if settings.rebuild > 1 and settings.rescale != 1:
         S += f" It reads at {student_side(settings)} px what is rebuilt of {settings.size} px."
+    elif settings.rescale != 1:
+        S += f" It reads thumbnails enlarged (bicubic) to {student_side(settings)} px."
+    if settings.others:
+        others = " and ".join(map(called, settings.others.split(",")))
+        S += f" It took turns with {others}, batch by batch."
     together = "E and S" if settings.freeze == "no" else "S, E as it was,"
+    if not settings.student_lr:
+        together = "E alone, through S as it is,"
     supervised = (
         f"{together} learned from the labels and T's logits of the whole photos: "
         f"L = {settings.mm:g} L_MM + {settings.cl:g} L_CL + {settings.kd:g} L_KD"

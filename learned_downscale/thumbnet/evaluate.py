@@ -18,7 +18,7 @@ from learned_downscale.similarity import psnr, ssim
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.networks import Classifier
-from learned_downscale.thumbnet.settings import PRESETS, Settings
+from learned_downscale.thumbnet.settings import PRESETS, Settings, called
 from learned_downscale.thumbnet.train import load_run, predict
 
 
@@ -79,8 +79,11 @@ def name(settings: Settings) -> str:
 
 def _hidden(settings: Settings) -> list[str]:
     """How E is told to hide its detail, where it is not the recipe's way."""
-    marks, recipe = [], PRESETS["default"]
-    if settings.downscaler == "learned" and settings.rebuild > 1:
+    marks: list[str] = []
+    recipe = PRESETS["default"]
+    if settings.downscaler != "learned":
+        return marks  # a filter is told nothing
+    if settings.rebuild > 1:
         if settings.modulus == 1:
             marks.append("no code")
         elif settings.modulus != recipe.modulus:
@@ -104,6 +107,8 @@ def otherwise(settings: Settings) -> list[str]:
         marks.append("FM")
     if settings.jpeg:
         marks.append("JPEG")
+    if settings.others:
+        marks.append(f"E for {' and '.join(map(called, settings.others.split(',')))}, too")
     if settings.start:
         marks.append("E of another run")
     return marks

