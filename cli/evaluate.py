@@ -56,8 +56,8 @@ from learned_downscale.cli.terminal import tell
 )
 @click.option(
     "--reader",
-    help="A network, as in --teacher, that reads the thumbnails in S's place, behind S's decoder; "
-    "it is not trained.",
+    help="A network, as in --teacher, that reads the originals in T's place and the thumbnails in "
+    "S's, behind S's decoder if it has one, enlarged to the size of the photos; it is not trained.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of Markdown.")
 def evaluate(

@@ -772,6 +772,10 @@ def test_evaluate_with_another_reader(folder: Path, teacher: Path, tmp_path: Pat
     common = ["evaluate", tmp_path, "--data", folder, "--teacher", teacher, "--size", 32]
     result = run(*common, "--reader", teacher, "--json")
     assert json.loads(result.stdout)[1]["top1"] == pytest.approx(row.top1)
+    other = load_teacher("test_thumbnet:small_network", CLASSES)
+    original = evaluate.evaluate(photos, T, [], reader=other)[0]
+    right = other(x).argmax(1) == photos.labels
+    assert original.top1 == pytest.approx(100 * right.float().mean().item())
     assert run(*common, "--reader", tmp_path / "none").exit_code == 2
     assert run(*common, "--reader", teacher, "--suite", "paper").exit_code == 2
 

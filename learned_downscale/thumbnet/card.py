@@ -196,7 +196,7 @@ def _recipe(settings: Settings) -> str:
 _EXPLAINED = (
     "`original` is T on the photos themselves; `thumbnet` is S on E's thumbnails; "
     "`bicubic-retrained` is S on Pillow's bicubic thumbnails, trained with the same settings; "
-    "where only its decoder was trained, `bicubic`. "
+    "where S was not trained, but for its decoder if it has one, `bicubic`. "
     "PSNR: E's 8-bit thumbnails against Pillow's bicubic, mean over the photos. "
     "With one seed a system, differences below about 1 point of top-1 are noise."
 )

@@ -51,9 +51,10 @@ def evaluate(
 
     Everything is computed in float32. quality: S sees the thumbnails as they come back from JPEG
     files of this quality. reader: a network that was trained on photos reads them in S's place,
-    behind S's decoder, if it has one, and enlarged (bicubic) to the size of the photos.
+    behind S's decoder, if it has one, and enlarged (bicubic) to the size of the photos; it reads
+    the originals, too, in T's place.
     """
-    rows = [_row("original", 1, None, predict(teacher, photos.images), photos, None)]
+    rows = [_row("original", 1, None, predict(reader or teacher, photos.images), photos, None)]
     for run in runs:
         settings, E, S = load_run(run, teacher, photos.classes)
         small = thumbnails(photos.images, E, teacher.mean.device)
