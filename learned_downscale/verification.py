@@ -81,10 +81,12 @@ def decoded(decoder: Decoder | None, thumbnail: Image.Image) -> Image.Image:
 
     Raises:
         ValueError: there is a decoder, and the thumbnail is neither RGB nor RGBA without any
-            transparent pixel.
+            transparent pixel, nor grey where the decoder looks for no code.
     """
     if decoder is None:
         return thumbnail
+    if thumbnail.mode == "L" and decoder.modulus == 1:
+        thumbnail = thumbnail.convert("RGB")
     if thumbnail.mode == "RGBA" and thumbnail.getchannel("A").getextrema() == (255, 255):
         thumbnail = thumbnail.convert("RGB")
     if thumbnail.mode == "RGBA":
@@ -252,7 +254,8 @@ def verify(
             that write a code the thumbnails of JPEG files are PNG files. With `thumbnails`
             they are compared with those, which are called "given".
         decoder: weights whose decoder the networks read `thumbnails` behind, which must be RGB
-            then: a bundled name such as "x4-machine", a folder or Hugging Face model id.
+            then, or grey where it reads no code: a bundled name such as "x4-machine", a folder or
+            Hugging Face model id.
         teacher: the reference that reads the originals: a Hugging Face image classifier, model id
             or folder (extra `train`). Default: the bundled classifier, on the area average of the
             originals with a short side of 128 px (so that no method is favoured).

@@ -175,6 +175,20 @@ def test_what_a_decoder_cannot_read_is_told(
     assert not verify(photos, small, methods=("bicubic",)).failed
 
 
+def test_a_decoder_without_a_code_reads_grey(colours: None, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "grey").mkdir()
+    with Image.open(photos / "red" / "0.jpg") as image:
+        image.convert("L").save(tmp_path / "grey" / "0.jpg")
+        decoder = verification.downscaler("x4-jpeg").decoder
+        grey = resize(image.convert("L"), 4, weights="x4-jpeg")
+        again = verification.decoded(decoder, grey)
+        assert again.mode == "RGB" and again.size == image.size
+        same = verification.decoded(decoder, grey.convert("RGB"))
+        assert np.array_equal(np.asarray(again), np.asarray(same))
+    found = verify(tmp_path / "grey", methods=("x4-jpeg",))
+    assert (found.images, found.failed) == (1, {})
+
+
 def test_flips_are_found(colours: None, photos: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     for path in photos.rglob("*.jpg"):
