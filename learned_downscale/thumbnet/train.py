@@ -207,6 +207,7 @@ def train(
             "lower accumulate or start fewer processes"
         )
     E, S = make_downscaler(settings), make_student(settings, teacher, photos.classes)
+    others = make_others(settings, teacher, S, photos.classes)
     with accelerator.main_process_first():  # one writes what the others read
         run.mkdir(parents=True, exist_ok=True)
         claim(run, settings, photos, teacher)
@@ -220,7 +221,6 @@ def train(
             ).to(device)
 
     D = make_decoder(settings, teacher, S)
-    others = make_others(settings, teacher, S, photos.classes)
     together = Together(settings, E, S, D, others).to(device)
     per_epoch = batches.steps_per_epoch
     first = per_epoch * (settings.stage1_epochs if settings.stage1 != "none" else 0)
