@@ -156,15 +156,14 @@ def _recipe(settings: Settings) -> str:
     if settings.student == "teacher":
         S, begins = "T's architecture", "from T"
     else:
-        S, begins = settings.student.rpartition(":")[2], "as published"
+        S, begins = called(settings.student), "as published"
     S = f"S is {S}, initialised {begins}."
     if settings.rebuild > 1 and settings.rescale != 1:
         S += f" It reads at {student_side(settings)} px what is rebuilt of {settings.size} px."
     elif settings.rescale != 1:
         S += f" It reads thumbnails enlarged (bicubic) to {student_side(settings)} px."
     if settings.others:
-        others = " and ".join(map(called, settings.others.split(",")))
-        S += f" It took turns with {others}, batch by batch."
+        S += f" It took turns with {called(settings.others)}, batch by batch."
     together = "E and S" if settings.freeze == "no" else "S, E as it was,"
     if not settings.student_lr:
         together = "E alone, through S as it is,"

@@ -109,7 +109,7 @@ def otherwise(settings: Settings) -> list[str]:
     if settings.jpeg:
         marks.append("JPEG")
     if settings.others:
-        marks.append(f"E for {' and '.join(map(called, settings.others.split(',')))}, too")
+        marks.append(f"E for {called(settings.others)}, too")
     if settings.start:
         marks.append("E of another run")
     return marks

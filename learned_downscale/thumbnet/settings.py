@@ -132,9 +132,10 @@ class Settings:
             )
 
 
-def called(network: str) -> str:
-    """What tables and cards call a network of `Settings.student` or `others`."""
-    return "T" if network == "teacher" else network.rpartition(":")[2]
+def called(networks: str) -> str:
+    """What tables and cards call the networks of `Settings.student` or `others`."""
+    names = (name.rpartition(":")[2] for name in networks.split(","))
+    return " and ".join("T" if name == "teacher" else name for name in names)
 
 
 def student_side(settings: Settings) -> int:
