@@ -229,7 +229,7 @@ _AS_THEY_ARE = Settings(
 )
 
 PRESETS = {
-    # For a T of your own; S is T's architecture on twice the thumbnail's sides: a quarter of T's
+    # For a T of your own; S is T's architecture on twice the thumbnail's sides, at some 28 % of T's
     # operations.
     "default": _RECIPE,
     # The paper's supervised stage alone: E and S together from the start, on the thumbnail's sides.
