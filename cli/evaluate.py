@@ -86,8 +86,7 @@ def evaluate(
 
     import torch
 
-    from learned_downscale import pretrained
-    from learned_downscale.thumbnet.card import add_figures
+    from learned_downscale.thumbnet.card import add_figures, check_card
     from learned_downscale.thumbnet.evaluate import evaluate as measure
     from learned_downscale.thumbnet.evaluate import markdown
 
@@ -105,9 +104,9 @@ def evaluate(
         _suite(photos, T, runs, [*command, "--suite", suite], where, teacher, out, as_json)
         return
     try:
+        factors = [check_card(folder, runs).factor for folder in cards]
         rows = measure(photos, T, runs, quality, other)
-        for folder in cards:
-            factor = pretrained.load(folder).factor
+        for folder, factor in zip(cards, factors, strict=True):
             shown = [row for row in rows if row.factor in (1, factor)]
             add_figures(folder, runs, shown, where, shlex.join(command))
     except (OSError, ValueError) as error:

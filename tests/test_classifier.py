@@ -319,6 +319,12 @@ def test_train_and_evaluate_commands(
     assert ThumbnailClassifier.from_pretrained(out).labels == ("tench", "n02099601")
     assert "Not measured" in (out / "README.md").read_text()
     monkeypatch.setattr(library, "ROUNDS", 1)
+    with monkeypatch.context() as patched:  # refused before anything is measured
+        patched.setattr(library, "_read", None)
+        result = run(
+            "evaluate-classifier", out, "--data", folder, "--against", ROOT / "weights" / "x4"
+        )
+        assert result.exit_code == 1 and "describe a classifier" in result.stderr
     result = run(
         "evaluate-classifier", out, "--data", folder, "--size", 256, "--against", other, "--write"
     )

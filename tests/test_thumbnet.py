@@ -593,6 +593,28 @@ def test_a_run_knows_its_teacher_and_classes(photos: Photos, teacher: Path, tmp_
         load_run(tmp_path, others, CLASSES)
 
 
+def test_evaluate_refuses_before_anything_is_read(
+    folder: Path, photos: Photos, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    T = load_teacher(teacher, CLASSES)
+    unfinished, finished = tmp_path / "unfinished", tmp_path / "finished"
+    train(SETTINGS, photos, T, unfinished, stop_after=1)
+    train(SETTINGS, photos, T, finished)
+    asked = []
+    for module in (evaluate, suite):
+        monkeypatch.setattr(module, "predict", lambda *args, **rest: asked.append(args))
+    with pytest.raises(FileNotFoundError, match="no finished run"):
+        evaluate.evaluate(photos, T, [finished, unfinished])
+    with pytest.raises(FileNotFoundError, match="no finished run"):
+        suite.suite(photos, T, [finished, unfinished], "")
+    common = ["--data", folder, "--teacher", teacher, "--size", 32]
+    weights = Path(__file__).parents[1] / "weights" / "x4"
+    for one, says in ((finished, "not the weights"), (unfinished, "no finished run")):
+        result = run("evaluate", one, *common, "--card", weights)
+        assert result.exit_code == 1 and says in result.stderr
+    assert not asked
+
+
 def test_a_damaged_checkpoint_is_told(photos: Photos, teacher: Path, tmp_path: Path) -> None:
     T = load_teacher(teacher, CLASSES)
     train(SETTINGS, photos, T, tmp_path, stop_after=1)

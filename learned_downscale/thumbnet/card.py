@@ -14,7 +14,7 @@ from learned_downscale import pretrained
 from learned_downscale.downscaler import Downscaler
 from learned_downscale.thumbnet.evaluate import Row, markdown
 from learned_downscale.thumbnet.settings import Settings, called, student_side
-from learned_downscale.thumbnet.train import DOWNSCALER
+from learned_downscale.thumbnet.train import DOWNSCALER, load_settings
 
 _CARD = """\
 ---
@@ -201,13 +201,13 @@ _EXPLAINED = (
 )
 
 
-def add_figures(
-    folder: Path, runs: Sequence[Path], rows: Sequence[Row], data: str, command: str
-) -> None:
-    """Write measured rows of `runs` into config.json and the card of a weights folder.
+def check_card(folder: Path, runs: Sequence[Path]) -> Downscaler:
+    """The E of a weights folder whose card can have the figures of `runs`.
 
     Raises:
-        ValueError: none of the runs trained these weights.
+        FileNotFoundError: a run is not finished.
+        ValueError: none of the runs trained these weights, or config.json does not say how they
+            were trained.
     """
     model = pretrained.load(folder)
     if not any(_same(model, run) for run in runs):
@@ -215,9 +215,21 @@ def add_figures(
             f"{folder} holds not the weights of {', '.join(map(str, runs)) or 'a run'}"
         )
     path = folder / pretrained.CONFIG
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if "training" not in config:
+    if "training" not in json.loads(path.read_text(encoding="utf-8")):
         raise ValueError(f"{path} does not say how the weights were trained; it can have no card")
+    return model
+
+
+def add_figures(
+    folder: Path, runs: Sequence[Path], rows: Sequence[Row], data: str, command: str
+) -> None:
+    """Write measured rows of `runs` into config.json and the card of a weights folder.
+
+    Raises what `check_card` does.
+    """
+    model = check_card(folder, runs)
+    path = folder / pretrained.CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
     config["figures"] = {"data": data, "command": command, "rows": [asdict(row) for row in rows]}
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     parameters = sum(p.numel() for p in model.parameters())
@@ -226,5 +238,6 @@ def add_figures(
 
 
 def _same(model: Downscaler, run: Path) -> bool:
+    load_settings(run)  # it says so if the run is not finished
     theirs, mine = load_file(run / DOWNSCALER), model.state_dict()
     return theirs.keys() == mine.keys() and all(theirs[k].equal(v) for k, v in mine.items())

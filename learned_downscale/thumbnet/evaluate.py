@@ -19,7 +19,7 @@ from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.networks import Classifier
 from learned_downscale.thumbnet.settings import PRESETS, Settings, called
-from learned_downscale.thumbnet.train import load_run, predict
+from learned_downscale.thumbnet.train import check_runs, load_run, predict
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,12 @@ def evaluate(
     files of this quality. reader: a network that was trained on photos reads them in S's place,
     behind S's decoder, if it has one, and enlarged (bicubic) to the size of the photos; it reads
     the originals, too, in T's place.
+
+    Raises:
+        FileNotFoundError: a run is not finished.
+        ValueError: a run had another teacher or other classes.
     """
+    check_runs(runs, teacher, photos.classes)
     rows = [_row("original", 1, None, predict(reader or teacher, photos.images), photos, None)]
     for run in runs:
         settings, E, S = load_run(run, teacher, photos.classes)

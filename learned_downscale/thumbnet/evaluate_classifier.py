@@ -113,9 +113,11 @@ def evaluate(
     """
     rows: list[Row] = []
     figures: dict[str, Any] = {}
-    for one in (folder, *against):
+    folders = (folder, *against)
+    # all of them first: what is wrong with one is said before minutes of work
+    classifiers = [ThumbnailClassifier.from_pretrained(one) for one in folders]
+    for one, classifier in zip(folders, classifiers, strict=True):
         trained_on = str(read_config(one)["training"]["settings"]["downscaler"])
-        classifier = ThumbnailClassifier.from_pretrained(one)
         labels = _places(classifier, photos)
         classifier.temperature = 1.0
         raw = _read(classifier, photos.images, _quarter(trained_on))

@@ -30,7 +30,7 @@ from learned_downscale.thumbnet.evaluate import (
 )
 from learned_downscale.thumbnet.networks import Classifier
 from learned_downscale.thumbnet.settings import PRESETS, Settings, called, student_side
-from learned_downscale.thumbnet.train import load_run, load_settings, predict
+from learned_downscale.thumbnet.train import check_runs, load_run, load_settings, predict
 
 # The systems of which a row is wanted at each factor, whether or not they were run.
 WANTED = (
@@ -112,6 +112,7 @@ def suite(
         ValueError: a run had another teacher or other classes, or runs of one row differ in more
             than their seeds.
     """
+    check_runs(runs, teacher, photos.classes)
     size = photos.images.shape[-1]
     rows = []
     known = {(row.factor, row.system) for row in earlier if row.student == "T" and not row.seeds}

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -370,6 +370,12 @@ def load_settings(run: Path) -> Settings:
     if not (run / STUDENT).is_file():
         raise FileNotFoundError(f"{run} holds no finished run; finish it with `train --run {run}`")
     return Settings(**json.loads((run / SETTINGS).read_text())["settings"])
+
+
+def check_runs(runs: Iterable[Path], teacher: Classifier, classes: tuple[str, ...]) -> None:
+    """Raise what `load_run` would: at once, before T reads photos for minutes."""
+    for run in runs:
+        load_run(run, teacher, classes)
 
 
 def load_run(
