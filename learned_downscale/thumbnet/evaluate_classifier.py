@@ -271,7 +271,7 @@ def render(name: str, config: Mapping[str, Any]) -> str:
         figures=text,
         settings="\n".join(f"| {f.name} | {getattr(settings, f.name)} |" for f in fields(settings)),
         data="\n".join(f"- {item}" for item in training["data"]),
-        before="".join(_before(settings, one) for one in training.get("before", [])),
+        before=_before(settings, training.get("before", [])),
         factors=", ".join(f"{factor:g}" for factor, _ in FACTORS),
         cl=settings.cl,
         kd=settings.kd,
@@ -280,11 +280,14 @@ def render(name: str, config: Mapping[str, Any]) -> str:
     )
 
 
-def _before(settings: ClassifierSettings, earlier: Mapping[str, Any]) -> str:
-    """How a training that went before differed."""
+def _before(settings: ClassifierSettings, earlier: Sequence[Mapping[str, Any]]) -> str:
+    """How the trainings that went before differed, the last one first."""
     mine = asdict(settings)
-    changed = [f"{k} {v}" for k, v in earlier.items() if mine.get(k) != v and k != "start"]
-    return f" Before that it was trained with {', '.join(changed)}."
+    changed = (
+        ", ".join(f"{k} {v}" for k, v in one.items() if mine.get(k) != v and k != "start")
+        for one in earlier
+    )
+    return f" Before that it was trained with {', and before with '.join(changed)}." * bool(earlier)
 
 
 _CARD = """\
