@@ -607,6 +607,8 @@ def test_evaluate_refuses_before_anything_is_read(
         evaluate.evaluate(photos, T, [finished, unfinished])
     with pytest.raises(FileNotFoundError, match="no finished run"):
         suite.suite(photos, T, [finished, unfinished], "")
+    with pytest.raises(ValueError, match="leave one out"):
+        suite.suite(photos, T, [finished, finished], "")
     common = ["--data", folder, "--teacher", teacher, "--size", 32]
     weights = Path(__file__).parents[1] / "weights" / "x4"
     for one, says in ((finished, "not the weights"), (unfinished, "no finished run")):

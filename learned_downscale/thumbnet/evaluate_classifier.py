@@ -116,9 +116,9 @@ def evaluate(
     folders = (folder, *against)
     # all of them first: what is wrong with one is said before minutes of work
     classifiers = [ThumbnailClassifier.from_pretrained(one) for one in folders]
-    for one, classifier in zip(folders, classifiers, strict=True):
+    every = [_places(classifier, photos) for classifier in classifiers]
+    for one, classifier, labels in zip(folders, classifiers, every, strict=True):
         trained_on = str(read_config(one)["training"]["settings"]["downscaler"])
-        labels = _places(classifier, photos)
         classifier.temperature = 1.0
         raw = _read(classifier, photos.images, _quarter(trained_on))
         classifier.temperature = best_temperature(raw[::2], labels[::2])
@@ -282,12 +282,14 @@ def render(name: str, config: Mapping[str, Any]) -> str:
 
 def _before(settings: ClassifierSettings, earlier: Sequence[Mapping[str, Any]]) -> str:
     """How the trainings that went before differed, the last one first."""
+    if not earlier:
+        return ""
     mine = asdict(settings)
     changed = (
         ", ".join(f"{k} {v}" for k, v in one.items() if mine.get(k) != v and k != "start")
         for one in earlier
     )
-    return f" Before that it was trained with {', and before with '.join(changed)}." * bool(earlier)
+    return f" Before that it was trained with {', and before with '.join(changed)}."
 
 
 _CARD = """\

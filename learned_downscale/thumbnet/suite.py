@@ -113,6 +113,13 @@ def suite(
             than their seeds.
     """
     check_runs(runs, teacher, photos.classes)
+    found: dict[tuple[int, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        settings = load_settings(run)
+        found[settings.factor, student(settings)][name(settings)].append(run)
+    for systems in found.values():
+        for same in systems.values():
+            _check_equal(same)
     size = photos.images.shape[-1]
     rows = []
     known = {(row.factor, row.system) for row in earlier if row.student == "T" and not row.seeds}
@@ -120,10 +127,6 @@ def suite(
         report("original")
         logits = [predict(teacher, photos.images)]
         rows.append(_row("original", 1, "T", [], logits, photos, teacher, None))
-    found: dict[tuple[int, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        settings = load_settings(run)
-        found[settings.factor, student(settings)][name(settings)].append(run)
     for factor in sorted({factor for factor, _ in found}):
         bicubic = baselines.make("bicubic", factor).to(teacher.mean.device)
 
@@ -165,7 +168,6 @@ def _trained(
     system: str, student: str, runs: Sequence[Path], photos: Photos, teacher: Classifier
 ) -> Row:
     """The row of runs that differ in their seeds alone."""
-    _check_equal(runs)
     logits, seeds, alike = [], [], []
     for run in runs:
         settings, E, S = load_run(run, teacher, photos.classes)
