@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from learned_downscale import Decoder, Downscaler, pretrained, resize
 from learned_downscale.cli import main
 from learned_downscale.labels import match_classes
+from learned_downscale.thumbnail_network import rescaled
 from learned_downscale.thumbnet import baselines, evaluate, losses, suite
 from learned_downscale.thumbnet.data import Augmented, Photos, read_photos
 from learned_downscale.thumbnet.jpeg import jpeg
@@ -32,7 +33,13 @@ from learned_downscale.thumbnet.settings import PRESETS, Settings
 
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
 from learned_downscale.thumbnet.networks import Classifier, load_teacher  # noqa: E402
-from learned_downscale.thumbnet.train import decoder_of, load_run, predict, train  # noqa: E402
+from learned_downscale.thumbnet.train import (  # noqa: E402
+    decoder_of,
+    load_run,
+    perceptual,
+    predict,
+    train,
+)
 
 CLASSES = ("cat", "dog", "owl")
 SETTINGS = Settings(
@@ -233,6 +240,60 @@ def test_stage_1_rebuilds_what_t_sees(photos: Photos, teacher: Path, tmp_path: P
     assert len(history) == 28
 
 
+def test_perceptual_is_its_formula(teacher: Path) -> None:
+    T = load_teacher(teacher, CLASSES)
+    assert [maps.shape[1:] for maps in T.maps(torch.rand(1, 3, 64, 64))] == [
+        (8, 16, 16),
+        (16, 8, 8),
+    ]
+    x, x_s = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 32, 32)
+    S = T.student(rescale=1.5)  # reads at 48 px what the photo has at 64
+    seen, photo = (
+        [m.detach().numpy() for m in T.maps(rescaled(image, scale))]
+        for image, scale in ((x_s, 1.5), (x, 0.75))
+    )
+    each = [
+        ((a - b) ** 2).mean((1, 2, 3)) / (b**2).mean((1, 2, 3))
+        for a, b in zip(seen, photo, strict=True)
+    ]
+    got = perceptual(S, x_s, x, 0.75).item()
+    assert got == pytest.approx(np.mean(each), rel=1e-4)
+
+
+@pytest.mark.parametrize("rebuild", [1, 2])
+def test_perceptual_trains_nothing_but_what_s_is_given(
+    rebuild: int, photos: Photos, teacher: Path, tmp_path: Path
+) -> None:
+    """E, and S's first layers if it has some; without labels, and without T."""
+    T = load_teacher(teacher, CLASSES)
+    history: list[dict[str, float]] = []
+    settings = replace(
+        SETTINGS,
+        epochs=0,
+        stage1="perceptual",
+        stage1_epochs=12,
+        stage1_lr=1e-2,
+        rebuild=rebuild,
+        rescale=2 / rebuild,
+        others="test_thumbnet:small_network,teacher",
+    )
+    E, S = train(settings, photos, T, tmp_path, lambda _, __, terms: history.append(terms))
+    weights = {"MM": 2.0, "FM": 1.0} | ({"AE": 40.0} if rebuild > 1 else {})
+    for terms in history:
+        want = sum(weights[name] * terms[name] for name in terms.keys() - {"loss"})
+        assert terms["loss"] == pytest.approx(want, rel=1e-5)
+    assert history[0].keys() == weights.keys() | {"loss"}
+    alone = [terms["FM"] for terms in history[::3]]  # S; small_network and T have their turns
+    assert np.mean(alone[-4:]) < 0.95 * np.mean(alone[:4])
+    assert E.out.weight.abs().max() > 0
+    after = S.state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in T.state_dict().items())
+    assert not list(tmp_path.glob("teacher_*"))
+    assert evaluate.name(settings).endswith(
+        "8 channels, 12 epochs of stage 1, perceptual, E for small_network and T, too"
+    )
+
+
 def test_autoencoder_stays_as_it_is_in_stage_2(
     photos: Photos, teacher: Path, tmp_path: Path
 ) -> None:
@@ -387,6 +448,7 @@ def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
         ({"modulus": 6, "rebuild": 2}, "must be one of 1, 2, 4"),
         ({"stage1_crop": 1.5}, "stage1_crop"),
         ({"downscaler": "box", "stage1": "autoencoder"}, "nothing to train"),
+        ({"downscaler": "box", "stage1": "perceptual"}, "nothing to train"),
         ({"stage1": "autoencoder", "fm": 1.0}, "begins with rebuild"),
         ({"downscaler": "box", "start": "x4"}, "not for box"),
         ({"freeze": "always"}, "stay untrained"),

@@ -180,6 +180,13 @@ def _recipe(settings: Settings) -> str:
             "E, S and a decoder D learned to rebuild T's feature maps of the originals: "
             f"L = {settings.mm:g} L_MM + {settings.fm or 1.0:g} L_FM."
         )
+    elif settings.stage1 == "perceptual":
+        learned = "E and the first layers of S" if settings.rebuild > 1 else "E"
+        first = (
+            f"{learned} learned to give S, which stayed as it is, the feature maps that it has of "
+            "the photo, the last one at each stride from 4 on: "
+            f"L = {settings.mm:g} L_MM + {settings.fm or 1.0:g} L_FM."
+        )
     else:
         times = settings.rebuild if settings.rebuild > 1 else settings.factor
         owner = "the first layers of S" if settings.rebuild > 1 else "a decoder"

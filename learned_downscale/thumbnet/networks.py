@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 import hashlib
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +26,8 @@ class Classifier(nn.Module):
     Called with (N, 3, H, W) in [0, 1], RGB, gives logits (N, len(outputs)).
     T is one, and so is S: the same architecture, initialised from T (the paper).
 
-    layer: the name of the sub-module whose output (N, C, h, w) is the feature map that FM matches;
-        default: the last one that gives a map of more than one pixel.
+    layer: the name of the sub-module whose output (N, C, h, w) is the feature map that FM matches
+        by a decoder; default: the last one that gives a map of more than one pixel.
     """
 
     def __init__(
@@ -45,27 +48,47 @@ class Classifier(nn.Module):
         self.register_buffer("outputs", torch.tensor(outputs))
         self.front: nn.Module = nn.Identity()
         self.rescale = 1.0
-        self.layer = layer or _last_map(self)
+        self.layers = _last_maps(self)
+        self.layer = layer or self.layers[-1]
         if self.layer not in dict(self.model.named_modules()):
             raise ValueError(f"the network has no layer {layer!r} whose feature map could be taken")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.front(x)
-        x = (rescaled(x, self.rescale) - self.mean) / self.std
+        return self._classify(rescaled(self.front(x), self.rescale))
+
+    def _classify(self, x: Tensor) -> Tensor:
+        x = (x - self.mean) / self.std
         out = self.model(x.contiguous(memory_format=torch.channels_last))
         logits: Tensor = out if isinstance(out, Tensor) else out.logits
         return logits[:, self.outputs].float()
 
     def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, len(outputs)) and the feature map (N, C, h, w)."""
-        kept: list[Tensor] = []
-        hook = self.model.get_submodule(self.layer).register_forward_hook(
-            lambda module, inputs, output: kept.append(output)
-        )
-        try:
+        with self._kept(self.layer) as kept:
             return self(x), kept[0]
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """The feature maps (N, C, h, w) of x as it is, neither rebuilt nor rescaled: the last one
+        at each stride from 4 on."""
+        with self._kept(*self.layers) as kept:
+            self._classify(x)
+            return kept
+
+    @contextmanager
+    def _kept(self, *layers: str) -> Iterator[list[Tensor]]:
+        """What the layers give meanwhile, in the order in which they do."""
+        kept: list[Tensor] = []
+        hooks = [
+            self.model.get_submodule(layer).register_forward_hook(
+                lambda module, inputs, output: kept.append(output)
+            )
+            for layer in layers
+        ]
+        try:
+            yield kept
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
 
     def student(
         self, first_stride: bool = True, front: nn.Module | None = None, rescale: float = 1.0
@@ -87,29 +110,32 @@ class Classifier(nn.Module):
         return S.eval().requires_grad_(True)
 
 
-def _last_map(network: Classifier) -> str:
-    """The last sub-module to give a feature map of more than one pixel."""
-    found: list[str] = []
+def _last_maps(network: Classifier) -> list[str]:
+    """The last sub-module at each stride from 4 on to give a feature map of more than one pixel,
+    in the order in which they do; the very last one, if there is none."""
+    found: dict[int, str] = {}
+
+    def look(module: nn.Module, inputs: Any, output: Any, name: str) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1:
+            found.pop(output.shape[-1], None)
+            found[output.shape[-1]] = name
+
     hooks = [
-        module.register_forward_hook(
-            lambda module, inputs, output, name=name: (
-                found.append(name)
-                if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1
-                else None
-            )
-        )
+        module.register_forward_hook(partial(look, name=name))
         for name, module in network.model.named_modules()
         if name
     ]
+    side = 128
     try:
         with torch.no_grad():
-            network(torch.zeros(1, 3, 128, 128))
+            network(torch.zeros(1, 3, side, side))
     finally:
         for hook in hooks:
             hook.remove()
     if not found:
-        raise ValueError("the network gives no feature map (N, C, h, w); name its layer")
-    return found[-1]
+        raise ValueError("the network gives no feature map (N, C, h, w)")
+    names = list(found.values())
+    return [name for width, name in found.items() if 4 * width <= side] or names[-1:]
 
 
 class FeatureDecoder(nn.Module):

@@ -42,13 +42,14 @@ class Settings:
     seed: int = 0
 
     # Stage 1, without labels: "fm" (the paper's) rebuilds T's feature maps from S's, by D;
+    # "perceptual" gives S, which stays as it is, the feature maps that it has of the photo;
     # "autoencoder" rebuilds the photo from the thumbnail, by S's `Decoder` or one thrown away.
-    stage1: Literal["none", "fm", "autoencoder"] = "none"
+    stage1: Literal["none", "fm", "perceptual", "autoencoder"] = "none"
     stage1_epochs: int = 2
     stage1_crop: float = 0.0  # side of stage 1's crops, part of the photo's; 0: as in stage 2
     stage1_lr: float = 4e-3  # of E in stage 1
     decoder_lr: float = 1e-3  # of D
-    layer: str = ""  # of T and S, whose feature maps FM compares; default: the last
+    layer: str = ""  # of T and S, whose feature maps D compares; default: the last
 
     # Crop sides lie in [min_crop, 1] of the photo's.
     min_crop: float = 0.85
@@ -104,9 +105,11 @@ class Settings:
                 f"rebuild is {self.rebuild}; beyond the factor, {self.factor}, there is nothing to "
                 f"rebuild: give {self.factor} or less"
             )
+        if self.start and self.downscaler != "learned":
+            raise ValueError(f"start is for a learned downscaler, not for {self.downscaler}")
         still = self.downscaler != "learned" or self.freeze == "always"
-        if still and self.stage1 == "autoencoder" and self.rebuild == 1:
-            raise ValueError(f"{self.downscaler} has nothing to train as an autoencoder")
+        if still and self.stage1 in ("autoencoder", "perceptual") and self.rebuild == 1:
+            raise ValueError(f"{self.downscaler} has nothing to train in stage 1, {self.stage1}")
         if self.stage1 == "autoencoder" and self.rebuild == 1 and self.fm:
             raise ValueError("with stage1 autoencoder, FM needs an S that begins with rebuild")
         if not self.epochs and self.stage1 == "none" and not still:
@@ -118,8 +121,6 @@ class Settings:
             )
         if self.others and (self.fm or self.stage1 == "fm"):
             raise ValueError("FM is for one S, whose feature map D reads; leave fm or others out")
-        if self.start and self.downscaler != "learned":
-            raise ValueError(f"start is for a learned downscaler, not for {self.downscaler}")
         if self.freeze == "always" and self.downscaler == "learned" and not self.start:
             raise ValueError("E would stay untrained: freeze is always and start names no weights")
         if not 0 <= self.jpeg <= 1:

@@ -1,8 +1,10 @@
 """Train E and S together, as the paper does, in two stages.
 
 1. Without labels: "fm" trains E, the first part of S and a decoder D to rebuild T's feature maps
-   of the original: L = fm L_FM + mm L_MM. "autoencoder" trains E and S's first layers to rebuild
-   the photo: L = ae L_AE + mm L_MM.
+   of the original: L = fm L_FM + mm L_MM. "perceptual" leaves S as it is, and needs no D: E, and
+   S's first layers if they rebuild the photo, learn to give S the feature maps that it has of the
+   photo itself: L = fm L_FM + mm L_MM (+ ae L_AE if they rebuild it). "autoencoder" trains E and
+   S's first layers to rebuild the photo: L = ae L_AE + mm L_MM.
 2. Supervised: E and S, L = mm L_MM + cl L_CL + kd L_KD + fm L_FM.
 
 `accelerate launch` runs it in several processes or on several GPUs: each computes its part of
@@ -29,6 +31,7 @@ from torch import Tensor, nn
 
 from learned_downscale.decoder import Decoder
 from learned_downscale.downscaler import Downscaler
+from learned_downscale.thumbnail_network import rescaled
 from learned_downscale.thumbnet import baselines, losses
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos
 from learned_downscale.thumbnet.jpeg import jpeg
@@ -39,7 +42,7 @@ from learned_downscale.thumbnet.networks import (
     fingerprint,
     load_teacher,
 )
-from learned_downscale.thumbnet.settings import ClassifierSettings, Settings
+from learned_downscale.thumbnet.settings import ClassifierSettings, Settings, student_side
 
 CHECKPOINT, SETTINGS, STUDENT = "checkpoint.pt", "settings.json", "student.safetensors"
 DOWNSCALER, TEACHER_LOGITS = "downscaler.safetensors", "teacher_logits.safetensors"
@@ -64,6 +67,12 @@ class Together(nn.Module):
         self.E, self.S, self.D = E, S, D
         self.others = nn.ModuleList(others)
 
+    def _turn(self, step: int) -> Classifier:
+        """S, or the one of the others whose turn it is."""
+        network = [self.S, *self.others][step % (1 + len(self.others))]
+        assert isinstance(network, Classifier)  # as all others are
+        return network
+
     def forward(
         self,
         batch: Batch,
@@ -81,13 +90,19 @@ class Together(nn.Module):
             terms["MM"] = losses.moment_matching(x_s, x, settings.factor)
         with autocast(x.device, settings.precision):
             seen = x_s if batch.quality is None else jpeg(x_s, batch.quality)
-            if "AE" in weights:
-                decoder = self.S.front if settings.rebuild > 1 else self.D
-                assert decoder is not None  # D, where S has none of its own
+            network = self._turn(step)
+            if stage == 1 and settings.stage1 != "fm":
+                own = settings.stage1 == "autoencoder" and settings.rebuild == 1
+                decoder = self.D if own else self.S.front
+                assert decoder is not None  # D, where S does not rebuild the photo itself
                 rebuilt = decoder(seen)
-                terms["AE"] = losses.autoencoding(rebuilt, x)
+                if "AE" in weights:
+                    terms["AE"] = losses.autoencoding(rebuilt, x)
+                if "FM" in weights:
+                    scale = student_side(settings) / settings.size
+                    terms["FM"] = perceptual(network, rebuilt, x, scale)
                 return terms
-            logits, maps = [self.S, *self.others][step % (1 + len(self.others))].read(seen)
+            logits, maps = network.read(seen)
             if "FM" in weights and teacher_maps is not None:
                 assert self.D is not None  # made wherever FM is
                 rebuilt = self.D(maps, (teacher_maps.shape[-2], teacher_maps.shape[-1])).float()
@@ -97,6 +112,24 @@ class Together(nn.Module):
         if "KD" in weights and teacher_logits is not None:
             terms["KD"] = losses.distillation(logits, teacher_logits, settings.temperature)
         return terms
+
+
+def perceptual(S: Classifier, rebuilt: Tensor, x: Tensor, scale: float) -> Tensor:
+    """L_FM, mean over the maps that S proper, as it is, has of what was rebuilt of x (or of the
+    thumbnail, if nothing is) and of x, made larger or smaller by `scale` to the same sides; phi: a
+    map divided by the root mean square of that of x, photo by photo, so that no layer and no photo
+    outweighs others.
+
+    Source: the feature reconstruction loss of Johnson et al. 2016; the division is ours.
+    """
+    with torch.no_grad():
+        wanted = [maps.float() for maps in S.maps(rescaled(x, scale))]
+    got = [maps.float() for maps in S.maps(rescaled(rebuilt, S.rescale))]
+    terms = []
+    for mine, theirs in zip(got, wanted, strict=True):
+        size = theirs.square().mean((1, 2, 3), keepdim=True).sqrt()
+        terms.append(losses.feature_mapping(mine / size, theirs / size))
+    return torch.stack(terms).mean()
 
 
 def make_downscaler(settings: Settings) -> nn.Module:
@@ -246,7 +279,10 @@ def train(
         weights = _weights(settings, stage)
         for step in range(done, min(end, stop_after or total)):
             # T sees the whole photos once, or each crop
-            online = teacher if "FM" in weights or settings.kd_on == "crop" else None
+            asked = settings.stage1 == "fm"
+            if stage == 2:
+                asked = "FM" in weights or settings.kd_on == "crop"
+            online = teacher if asked else None
             terms: dict[str, float] = dict.fromkeys(("loss", *weights), 0.0)
             draw = batches.draw(step, settings.stage1_crop if stage == 1 else 0.0)
             for part in _parts(accelerator, settings.accumulate):
@@ -300,15 +336,15 @@ def keep(module: nn.Module, path: Path) -> None:
 def _optimiser(settings: Settings, together: Together, stage: int) -> torch.optim.Optimizer:
     """Of the networks that a stage trains; the others are frozen."""
     E, S, D = together.E, together.S, together.D
-    autoencoder = stage == 1 and settings.stage1 == "autoencoder"
+    front_only = stage == 1 and settings.stage1 != "fm"  # S proper stays as it is
     E.requires_grad_(settings.freeze == "no" or (settings.freeze, stage) == ("stage2", 1))
-    S.requires_grad_(settings.student_lr > 0 and not autoencoder)
-    S.front.requires_grad_(settings.student_lr > 0 or autoencoder)
+    S.requires_grad_(settings.student_lr > 0 and not front_only)
+    S.front.requires_grad_(settings.student_lr > 0 or front_only)
     front = list(S.front.parameters())
     rest = [p for name, p in S.named_parameters() if not name.startswith("front.")]
     groups: list[dict[str, Any]] = [
         {"params": rest, "lr": settings.student_lr},
-        {"params": front, "lr": settings.decoder_lr if autoencoder else settings.student_lr},
+        {"params": front, "lr": settings.decoder_lr if front_only else settings.student_lr},
         {
             "params": list(E.parameters()),
             "lr": settings.stage1_lr if stage == 1 else settings.downscaler_lr,
@@ -324,10 +360,12 @@ def _optimiser(settings: Settings, together: Together, stage: int) -> torch.opti
 def _weights(settings: Settings, stage: int) -> dict[str, float]:
     """The losses of a stage that are not switched off, and their weights."""
     weights = {"MM": settings.mm, "CL": settings.cl, "KD": settings.kd, "FM": settings.fm}
-    if stage == 1 and settings.stage1 == "autoencoder":
-        weights = {"MM": settings.mm, "AE": settings.ae}
-    elif stage == 1:
-        weights = {"MM": settings.mm, "FM": settings.fm or 1.0}
+    if stage == 1:
+        weights = {"MM": settings.mm, "FM": settings.fm or 1.0, "AE": settings.ae}
+        if settings.stage1 == "autoencoder":
+            del weights["FM"]
+        elif settings.stage1 == "fm" or settings.rebuild == 1:
+            del weights["AE"]
     return {name: weight for name, weight in weights.items() if weight}
 
 
