@@ -180,20 +180,23 @@ def _recipe(settings: Settings) -> str:
             "E, S and a decoder D learned to rebuild T's feature maps of the originals: "
             f"L = {settings.mm:g} L_MM + {settings.fm or 1.0:g} L_FM."
         )
-    elif settings.stage1 == "perceptual":
-        learned = "E and the first layers of S" if settings.rebuild > 1 else "E"
-        first = (
-            f"{learned} learned to give S, which stayed as it is, the feature maps that it has of "
-            "the photo, the last one at each stride from 4 on: "
-            f"L = {settings.mm:g} L_MM + {settings.fm or 1.0:g} L_FM."
-        )
     else:
+        perceptual = settings.stage1 == "perceptual"
         times = settings.rebuild if settings.rebuild > 1 else settings.factor
-        owner = "the first layers of S" if settings.rebuild > 1 else "a decoder"
-        first = (
-            f"E and {owner} learned to rebuild the photo at {times} times the thumbnail's "
-            f"sides: L = {settings.ae:g} L_AE + {settings.mm:g} L_MM."
-        )
+        learners, aims, loss = ["E"], [], []
+        if settings.rebuild > 1 or not perceptual:
+            learners.append("the first layers of S" if settings.rebuild > 1 else "a decoder")
+            aims.append(f"rebuild the photo at {times} times the thumbnail's sides")
+            loss.append(f"{settings.ae:g} L_AE")
+        if perceptual:
+            S_proper = "the rest of S" if settings.rebuild > 1 else "S"
+            aims.append(
+                f"give {S_proper}, which stayed as it was, the feature maps that it has of the "
+                "photo, the last one at each stride from 4 on"
+            )
+            loss.append(f"{settings.fm or 1.0:g} L_FM")
+        terms = " + ".join((*loss, f"{settings.mm:g} L_MM"))
+        first = f"{' and '.join(learners)} learned to {', and to '.join(aims)}: L = {terms}."
     if not settings.epochs:
         return f"Without labels: {first} {S} It was not trained on thumbnails."
     return f"Stage 1, without labels: {first} Stage 2: {supervised} {S}"

@@ -105,13 +105,11 @@ def otherwise(settings: Settings) -> list[str]:
     marks, recipe = [], PRESETS["default"]
     if settings.downscaler == "learned" and settings.channels != recipe.channels:
         marks.append(f"{settings.channels} channels")
-    perceptual = settings.stage1 == "perceptual"
-    usual = PRESETS["x4"] if perceptual else recipe
-    if settings.stage1 != "none" and settings.stage1_epochs != usual.stage1_epochs:
+    if settings.stage1 != "none" and settings.stage1_epochs != recipe.stage1_epochs:
         plural = "s" * (settings.stage1_epochs > 1)
         marks.append(f"{settings.stage1_epochs} epoch{plural} of stage 1")
     marks += [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
-    if perceptual:
+    if settings.stage1 == "perceptual":
         marks.append("perceptual")
     if settings.stage1 == "fm" or settings.fm:
         marks.append("FM")

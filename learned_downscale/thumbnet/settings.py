@@ -242,7 +242,12 @@ PRESETS = {
     "x2": replace(_AS_THEY_ARE, factor=2, rescale=2.0),
     # For networks that begin with the decoder: Lite0 at 192 px, trained, or Lite2 as published.
     "x4-machine": replace(
-        _RECIPE, student=f"{_LITE}0", rescale=192 / 224, epochs=1, precision="float32"
+        _RECIPE,
+        stage1="perceptual",
+        student=f"{_LITE}0",
+        rescale=192 / 224,
+        epochs=1,
+        precision="float32",
     ),
     "x2-machine": replace(_AS_PUBLISHED, factor=2, rebuild=2),
     # Thumbnails that stay what they are in JPEG files, which lose a code.
