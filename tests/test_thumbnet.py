@@ -449,6 +449,7 @@ def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
         ({"stage1_crop": 1.5}, "stage1_crop"),
         ({"downscaler": "box", "stage1": "autoencoder"}, "nothing to train"),
         ({"downscaler": "box", "stage1": "perceptual"}, "nothing to train"),
+        ({"start": "x2", "freeze": "always", "stage1": "perceptual"}, "a frozen E has nothing"),
         ({"stage1": "autoencoder", "fm": 1.0}, "begins with rebuild"),
         ({"downscaler": "box", "start": "x4"}, "not for box"),
         ({"freeze": "always"}, "stay untrained"),

@@ -109,7 +109,11 @@ class Settings:
             raise ValueError(f"start is for a learned downscaler, not for {self.downscaler}")
         still = self.downscaler != "learned" or self.freeze == "always"
         if still and self.stage1 in ("autoencoder", "perceptual") and self.rebuild == 1:
-            raise ValueError(f"{self.downscaler} has nothing to train in stage 1, {self.stage1}")
+            what = "a frozen E" if self.downscaler == "learned" else self.downscaler
+            raise ValueError(
+                f"{what} has nothing to train in stage 1, {self.stage1}; set stage1 to none, "
+                "or rebuild above 1 for a decoder that it can train"
+            )
         if self.stage1 == "autoencoder" and self.rebuild == 1 and self.fm:
             raise ValueError("with stage1 autoencoder, FM needs an S that begins with rebuild")
         if not self.epochs and self.stage1 == "none" and not still:
