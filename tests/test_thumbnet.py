@@ -26,7 +26,7 @@ from learned_downscale.cli import main
 from learned_downscale.labels import match_classes
 from learned_downscale.thumbnail_network import rescaled
 from learned_downscale.thumbnet import baselines, evaluate, losses, suite
-from learned_downscale.thumbnet.data import Augmented, Photos, read_photos
+from learned_downscale.thumbnet.data import Augmented, Batch, Photos, read_photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.log import TIMES, network_share, read_log
 from learned_downscale.thumbnet.settings import PRESETS, Settings
@@ -34,9 +34,11 @@ from learned_downscale.thumbnet.settings import PRESETS, Settings
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
 from learned_downscale.thumbnet.networks import Classifier, load_teacher  # noqa: E402
 from learned_downscale.thumbnet.train import (  # noqa: E402
+    Together,
     decoder_of,
     load_run,
-    perceptual,
+    make_downscaler,
+    make_student,
     predict,
     train,
 )
@@ -242,12 +244,18 @@ def test_stage_1_rebuilds_what_t_sees(photos: Photos, teacher: Path, tmp_path: P
 
 def test_perceptual_is_its_formula(teacher: Path) -> None:
     T = load_teacher(teacher, CLASSES)
+    x48 = torch.rand(1, 3, 48, 48)
     assert [maps.shape[1:] for maps in T.maps(torch.rand(1, 3, 64, 64))] == [
         (8, 16, 16),
         (16, 8, 8),
     ]
-    x, x_s = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 32, 32)
-    S = T.student(rescale=1.5)  # reads at 48 px what the photo has at 64
+    assert [maps.shape[1] for maps in load_teacher(teacher, CLASSES, T.layer).maps(x48)] == [16]
+    # S reads at 48 px what the photo has at 64
+    settings = replace(SETTINGS, size=64, rescale=1.5, student_lr=0, epochs=0, stage1="perceptual")
+    E, S = make_downscaler(settings), make_student(settings, T, CLASSES)
+    levels = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    x = levels.float() / 255
+    x_s = E(x)
     seen, photo = (
         [m.detach().numpy() for m in T.maps(rescaled(image, scale))]
         for image, scale in ((x_s, 1.5), (x, 0.75))
@@ -256,8 +264,9 @@ def test_perceptual_is_its_formula(teacher: Path) -> None:
         ((a - b) ** 2).mean((1, 2, 3)) / (b**2).mean((1, 2, 3))
         for a, b in zip(seen, photo, strict=True)
     ]
-    got = perceptual(S, x_s, x, 0.75).item()
-    assert got == pytest.approx(np.mean(each), rel=1e-4)
+    batch = Batch(levels, torch.zeros(2), torch.arange(2))
+    terms = Together(settings, E, S, None, [])(batch, None, None, stage=1, step=0)
+    assert terms["FM"].item() == pytest.approx(np.mean(each), rel=1e-4)
 
 
 @pytest.mark.parametrize("rebuild", [1, 2])

@@ -190,9 +190,10 @@ def _recipe(settings: Settings) -> str:
             loss.append(f"{settings.ae:g} L_AE")
         if perceptual:
             S_proper = "the rest of S" if settings.rebuild > 1 else "S"
+            which = settings.layer or "the last one at each stride from 4 on"
             aims.append(
                 f"give {S_proper}, which stayed as it was, the feature maps that it has of the "
-                "photo, the last one at each stride from 4 on"
+                f"photo, {which}"
             )
             loss.append(f"{settings.fm or 1.0:g} L_FM")
         terms = " + ".join((*loss, f"{settings.mm:g} L_MM"))

@@ -15,6 +15,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -77,6 +80,20 @@ def feature_mapping(features: Tensor, teacher_features: Tensor) -> Tensor:
     Source: the paper names it; which features phi are is ours (see where it is used).
     """
     return F.mse_loss(features, teacher_features)
+
+
+def perceptual(features: Sequence[Tensor], photo_features: Sequence[Tensor]) -> Tensor:
+    """L_FM = mean_l mean_n |phi_l(r) - phi_l(x)|^2 / |phi_l(x)|^2, phi_l: the map (N, C, h, w) that
+    a layer l of one network gives; n: photos; r: what was rebuilt of x, or the thumbnail.
+
+    Source: the paper's FM, as the feature reconstruction loss of Johnson et al. 2016; the division,
+    which lets no layer and no photo outweigh others, is ours.
+    """
+    terms = []
+    for mine, theirs in zip(features, photo_features, strict=True):
+        size = theirs.float().square().mean((1, 2, 3), keepdim=True).sqrt()
+        terms.append(feature_mapping(mine.float() / size, theirs.float() / size))
+    return torch.stack(terms).mean()
 
 
 def autoencoding(rebuilt: Tensor, x: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ class Classifier(nn.Module):
     Called with (N, 3, H, W) in [0, 1], RGB, gives logits (N, len(outputs)).
     T is one, and so is S: the same architecture, initialised from T (the paper).
 
-    layer: the name of the sub-module whose output (N, C, h, w) is the feature map that FM matches
-        by a decoder; default: the last one that gives a map of more than one pixel.
+    layer: the name of the sub-module whose output (N, C, h, w) is the feature map that FM matches;
+        default: the last one that gives a map of more than one pixel, for `maps` at each stride.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Classifier(nn.Module):
         self.register_buffer("outputs", torch.tensor(outputs))
         self.front: nn.Module = nn.Identity()
         self.rescale = 1.0
-        self.layers = _last_maps(self)
-        self.layer = layer or self.layers[-1]
+        self.layers = [layer] if layer else _last_maps(self)
+        self.layer = self.layers[-1]
         if self.layer not in dict(self.model.named_modules()):
             raise ValueError(f"the network has no layer {layer!r} whose feature map could be taken")
 
@@ -68,8 +68,8 @@ class Classifier(nn.Module):
             return self(x), kept[0]
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """The feature maps (N, C, h, w) of x as it is, neither rebuilt nor rescaled: the last one
-        at each stride from 4 on."""
+        """The feature maps (N, C, h, w) of x as it is, neither rebuilt nor rescaled: that of the
+        named layer, else the last one at each stride from 4 on."""
         with self._kept(*self.layers) as kept:
             self._classify(x)
             return kept
@@ -133,7 +133,7 @@ def _last_maps(network: Classifier) -> list[str]:
         for hook in hooks:
             hook.remove()
     if not found:
-        raise ValueError("the network gives no feature map (N, C, h, w)")
+        raise ValueError("the network gives no feature map (N, C, h, w); name its layer")
     names = list(found.values())
     return [name for width, name in found.items() if 4 * width <= side] or names[-1:]
 

@@ -49,7 +49,7 @@ class Settings:
     stage1_crop: float = 0.0  # side of stage 1's crops, part of the photo's; 0: as in stage 2
     stage1_lr: float = 4e-3  # of E in stage 1
     decoder_lr: float = 1e-3  # of D
-    layer: str = ""  # of T and S, whose feature maps D compares; default: the last
+    layer: str = ""  # of T and S, whose feature maps FM compares; default: the last
 
     # Crop sides lie in [min_crop, 1] of the photo's.
     min_crop: float = 0.85

@@ -99,8 +99,11 @@ class Together(nn.Module):
                 if "AE" in weights:
                     terms["AE"] = losses.autoencoding(rebuilt, x)
                 if "FM" in weights:
-                    scale = student_side(settings) / settings.size
-                    terms["FM"] = perceptual(network, rebuilt, x, scale)
+                    with torch.no_grad():  # the photo, at the sides at which S reads thumbnails
+                        scale = student_side(settings) / settings.size
+                        wanted = network.maps(rescaled(x, scale))
+                    got = network.maps(rescaled(rebuilt, network.rescale))
+                    terms["FM"] = losses.perceptual(got, wanted)
                 return terms
             logits, maps = network.read(seen)
             if "FM" in weights and teacher_maps is not None:
@@ -112,24 +115,6 @@ class Together(nn.Module):
         if "KD" in weights and teacher_logits is not None:
             terms["KD"] = losses.distillation(logits, teacher_logits, settings.temperature)
         return terms
-
-
-def perceptual(S: Classifier, rebuilt: Tensor, x: Tensor, scale: float) -> Tensor:
-    """L_FM, mean over the maps that S proper, as it is, has of what was rebuilt of x (or of the
-    thumbnail, if nothing is) and of x, made larger or smaller by `scale` to the same sides; phi: a
-    map divided by the root mean square of that of x, photo by photo, so that no layer and no photo
-    outweighs others.
-
-    Source: the feature reconstruction loss of Johnson et al. 2016; the division is ours.
-    """
-    with torch.no_grad():
-        wanted = [maps.float() for maps in S.maps(rescaled(x, scale))]
-    got = [maps.float() for maps in S.maps(rescaled(rebuilt, S.rescale))]
-    terms = []
-    for mine, theirs in zip(got, wanted, strict=True):
-        size = theirs.square().mean((1, 2, 3), keepdim=True).sqrt()
-        terms.append(losses.feature_mapping(mine / size, theirs / size))
-    return torch.stack(terms).mean()
 
 
 def make_downscaler(settings: Settings) -> nn.Module:
@@ -277,12 +262,12 @@ def train(
             schedule.load_state_dict(saved["schedule"])
         model = accelerator.prepare_model(together)
         weights = _weights(settings, stage)
+        # T sees the whole photos once, or each crop
+        asked = settings.stage1 == "fm"
+        if stage == 2:
+            asked = "FM" in weights or settings.kd_on == "crop"
+        online = teacher if asked else None
         for step in range(done, min(end, stop_after or total)):
-            # T sees the whole photos once, or each crop
-            asked = settings.stage1 == "fm"
-            if stage == 2:
-                asked = "FM" in weights or settings.kd_on == "crop"
-            online = teacher if asked else None
             terms: dict[str, float] = dict.fromkeys(("loss", *weights), 0.0)
             draw = batches.draw(step, settings.stage1_crop if stage == 1 else 0.0)
             for part in _parts(accelerator, settings.accumulate):
