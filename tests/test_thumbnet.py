@@ -411,6 +411,11 @@ def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> No
         "thumbnet, no code, 8 channels, no MM",
         "T, rebuilds 2x by 48 channels, learning rate 0.01",
     )
+    settings = replace(settings, stage1="perceptual", mm=10, fm=4, epochs=2)
+    assert (evaluate.name(settings), suite.student(settings)) == (
+        "thumbnet, no code, MM 10, AE 40, 8 channels, perceptual, FM 4",
+        "T, rebuilds 2x by 48 channels, learning rate 0.01, 2 epochs",
+    )
 
 
 def test_e_from_other_weights_stays_frozen(photos: Photos, teacher: Path, tmp_path: Path) -> None:

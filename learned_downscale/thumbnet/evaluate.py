@@ -95,7 +95,8 @@ def _hidden(settings: Settings) -> list[str]:
         elif settings.modulus != recipe.modulus:
             marks.append(f"modulus {settings.modulus}")
     weights = settings.mm, settings.ae
-    if settings.stage1 == "autoencoder" and settings.mm and weights != (recipe.mm, recipe.ae):
+    rebuilds = settings.stage1 in ("autoencoder", "perceptual")
+    if rebuilds and settings.mm and weights != (recipe.mm, recipe.ae):
         marks.append(f"MM {settings.mm:g}, AE {settings.ae:g}")
     return marks
 
@@ -112,7 +113,7 @@ def otherwise(settings: Settings) -> list[str]:
     if settings.stage1 == "perceptual":
         marks.append("perceptual")
     if settings.stage1 == "fm" or settings.fm:
-        marks.append("FM")
+        marks.append("FM" if settings.fm in (0, 1) else f"FM {settings.fm:g}")
     if settings.jpeg:
         marks.append("JPEG")
     if settings.others:

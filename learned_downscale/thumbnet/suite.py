@@ -90,9 +90,11 @@ def student(settings: Settings) -> str:
     if settings.rescale != 1:
         parts.append(f"at {student_side(settings)} px")
     if not settings.epochs or not settings.student_lr:
-        parts.append("not retrained")
-    elif settings.rebuild > 1 and settings.student_lr != PRESETS["default"].student_lr:
+        return ", ".join((*parts, "not retrained"))
+    if settings.rebuild > 1 and settings.student_lr != PRESETS["default"].student_lr:
         parts.append(f"learning rate {settings.student_lr:g}")
+    if settings.epochs > 1:
+        parts.append(f"{settings.epochs} epochs")
     return ", ".join(parts)
 
 
