@@ -269,9 +269,9 @@ def test_perceptual_is_its_formula(teacher: Path) -> None:
     assert terms["FM"].item() == pytest.approx(np.mean(each), rel=1e-4)
 
 
-@pytest.mark.parametrize("rebuild", [1, 2])
+@pytest.mark.parametrize(("rebuild", "fm"), [(1, 4.0), (2, 0.0)])
 def test_perceptual_trains_nothing_but_what_s_is_given(
-    rebuild: int, photos: Photos, teacher: Path, tmp_path: Path
+    rebuild: int, fm: float, photos: Photos, teacher: Path, tmp_path: Path
 ) -> None:
     """E, and S's first layers if it has some; without labels, and without T."""
     T = load_teacher(teacher, CLASSES)
@@ -285,9 +285,10 @@ def test_perceptual_trains_nothing_but_what_s_is_given(
         rebuild=rebuild,
         rescale=2 / rebuild,
         others="test_thumbnet:small_network,teacher",
+        fm=fm,
     )
     E, S = train(settings, photos, T, tmp_path, lambda _, __, terms: history.append(terms))
-    weights = {"MM": 2.0, "FM": 1.0} | ({"AE": 40.0} if rebuild > 1 else {})
+    weights = {"MM": 2.0, "FM": fm or 1.0} | ({"AE": 40.0} if rebuild > 1 else {})
     for terms in history:
         want = sum(weights[name] * terms[name] for name in terms.keys() - {"loss"})
         assert terms["loss"] == pytest.approx(want, rel=1e-5)
@@ -298,8 +299,9 @@ def test_perceptual_trains_nothing_but_what_s_is_given(
     after = S.state_dict()
     assert all(torch.equal(v, after[k]) for k, v in T.state_dict().items())
     assert not list(tmp_path.glob("teacher_*"))
+    weight = ", FM 4" if fm else ""
     assert evaluate.name(settings).endswith(
-        "8 channels, 12 epochs of stage 1, perceptual, E for small_network and T, too"
+        f"8 channels, 12 epochs of stage 1, perceptual{weight}, E for small_network and T, too"
     )
 
 
@@ -468,6 +470,7 @@ def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
         ({"downscaler": "box", "start": "x4"}, "not for box"),
         ({"freeze": "always"}, "stay untrained"),
         ({"others": "teacher", "fm": 1.0}, "FM is for one S"),
+        ({"fm": 1.0, "epochs": 0, "freeze": "always", "start": "x2"}, "neither has FM"),
         ({"student_lr": 0.0, "downscaler": "box"}, "stage 2 would train nothing"),
         ({"epochs": 0}, "E would not be trained"),
     ],

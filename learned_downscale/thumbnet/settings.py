@@ -123,7 +123,11 @@ class Settings:
                 "student_lr is 0 and E is frozen: stage 2 would train nothing; to measure S as it "
                 "is, set epochs to 0"
             )
-        if self.others and (self.fm or self.stage1 == "fm"):
+        if self.fm and not self.epochs and self.stage1 not in ("fm", "perceptual"):
+            raise ValueError(
+                f"fm is {self.fm:g}, but epochs is 0 and stage1 {self.stage1}: neither has FM"
+            )
+        if self.others and (self.stage1 == "fm" or (self.fm and self.epochs)):
             raise ValueError("FM is for one S, whose feature map D reads; leave fm or others out")
         if self.freeze == "always" and self.downscaler == "learned" and not self.start:
             raise ValueError("E would stay untrained: freeze is always and start names no weights")
@@ -255,7 +259,9 @@ PRESETS = {
     ),
     "x2-machine": replace(_AS_PUBLISHED, factor=2, rebuild=2),
     # Thumbnails that stay what they are in JPEG files, which lose a code.
-    "x4-jpeg": replace(_AS_PUBLISHED, modulus=1, jpeg=1.0, mm=10.0),
+    "x4-jpeg": replace(
+        _AS_PUBLISHED, modulus=1, jpeg=1.0, mm=10.0, stage1="perceptual", student=f"{_LITE}0"
+    ),
     # 4 classes of 600 generated photos of 64 px, whose detail is finer than a thumbnail's pixels,
     # and a small ResNet: seconds on a core; top-1 is far above bicubic's, which is chance (a test)
     "minutes": Settings(

@@ -176,7 +176,7 @@ def make_decoder(settings: Settings, teacher: Classifier, S: Classifier) -> nn.M
         torch.manual_seed(settings.seed + 1)
         if autoencoder and settings.rebuild == 1:
             return Decoder(settings.factor)
-        if settings.stage1 != "fm" and not settings.fm:
+        if settings.stage1 != "fm" and not (settings.fm and settings.epochs):
             return None
         x = torch.zeros(1, 3, settings.size, settings.size, device=teacher.mean.device)
         with torch.no_grad():
