@@ -130,7 +130,8 @@ def _suite(
     from learned_downscale.thumbnet import suite as library
 
     words = shlex.join(command)
-    note = f"Top-1 and top-5 on {where}. T is {name}."
+    which = f"{photos.images.shape[-1]} px, SHA-256 of their names {photos.fingerprint()[:8]}"
+    note = f"Top-1 and top-5 on {where} ({which}). T is {name}."
     try:
         earlier = [] if out is None else library.read(out, note)
         rows = library.suite(photos, teacher, runs, words, tell, earlier)

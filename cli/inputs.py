@@ -16,7 +16,9 @@ data_option = click.option(
     help="Photos in ImageFolder layout: a folder of class folders, or a .tar shard. Repeatable.",
 )
 teacher_option = click.option(
-    "--teacher", required=True, help="T: a Hugging Face image classifier, model id or folder."
+    "--teacher",
+    required=True,
+    help="T: a Hugging Face image classifier, model id or folder; or module:callable.",
 )
 
 

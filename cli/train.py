@@ -8,6 +8,7 @@ import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import click
@@ -154,8 +155,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._bar: Any = None
-        self._sums: dict[str, float] = {}
-        self._count = 0
+        self._terms: dict[str, list[float]] = {}  # a stage has some of them
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -168,9 +168,8 @@ class Progress:
             self._bar.update(done - 1)
         self._bar.update(1)
         for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+            self._terms.setdefault(name, []).append(value)
         if done == total or done % max(1, total // self.LINES) == 0:
-            means = ", ".join(f"{k} {v / self._count:.4g}" for k, v in self._sums.items())
+            means = ", ".join(f"{k} {mean(v):.4g}" for k, v in self._terms.items())
             tell(f"step {done} of {total}: {means}")
-            self._sums, self._count = {}, 0
+            self._terms = {}

@@ -98,8 +98,15 @@ def rescaled(x: Tensor, scale: float) -> Tensor:
     """x (N, 3, H, W) in [0, 1] by bicubic to sides times `scale`, antialiased below 1."""
     if scale == 1:
         return x
-    size = [round(side * scale) for side in x.shape[-2:]]
-    return F.interpolate(x, size, mode="bicubic", antialias=scale < 1).clamp(0, 1)
+    height, width = (round(side * scale) for side in x.shape[-2:])
+    return resized(x, (height, width))
+
+
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """x (N, 3, H, W) in [0, 1] by bicubic to `size` (height, width), antialiased where that is
+    smaller."""
+    smaller = size < (x.shape[-2], x.shape[-1])
+    return F.interpolate(x, size, mode="bicubic", antialias=smaller).clamp(0, 1)
 
 
 class _Convolution(nn.Conv2d):

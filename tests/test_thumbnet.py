@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -242,23 +244,28 @@ def test_stage_1_rebuilds_what_t_sees(photos: Photos, teacher: Path, tmp_path: P
     assert len(history) == 28
 
 
-def test_perceptual_is_its_formula(teacher: Path) -> None:
+@pytest.mark.parametrize(("side", "rescale", "read_at"), [(64, 1.5, 48), (52, 1.4, 36)])
+def test_perceptual_is_its_formula(side: int, rescale: float, read_at: int, teacher: Path) -> None:
     T = load_teacher(teacher, CLASSES)
     x48 = torch.rand(1, 3, 48, 48)
     assert [maps.shape[1:] for maps in T.maps(torch.rand(1, 3, 64, 64))] == [
         (8, 16, 16),
         (16, 8, 8),
     ]
-    assert [maps.shape[1] for maps in load_teacher(teacher, CLASSES, T.layer).maps(x48)] == [16]
-    # S reads at 48 px what the photo has at 64
-    settings = replace(SETTINGS, size=64, rescale=1.5, student_lr=0, epochs=0, stage1="perceptual")
+    assert [maps.shape[1] for maps in load_teacher(teacher, CLASSES, T.layers[-1]).maps(x48)] == [
+        16
+    ]
+    # S reads the thumbnail and the photo at the same sides, of crops (52 px), too
+    settings = replace(
+        SETTINGS, size=64, rescale=rescale, student_lr=0, epochs=0, stage1="perceptual"
+    )
     E, S = make_downscaler(settings), make_student(settings, T, CLASSES)
-    levels = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    levels = torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
     x = levels.float() / 255
     x_s = E(x)
     seen, photo = (
         [m.detach().numpy() for m in T.maps(rescaled(image, scale))]
-        for image, scale in ((x_s, 1.5), (x, 0.75))
+        for image, scale in ((x_s, rescale), (x, read_at / side))
     )
     each = [
         ((a - b) ** 2).mean((1, 2, 3)) / (b**2).mean((1, 2, 3))
@@ -415,7 +422,7 @@ def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> No
     )
     settings = replace(settings, stage1="perceptual", mm=10, fm=4, epochs=2)
     assert (evaluate.name(settings), suite.student(settings)) == (
-        "thumbnet, no code, MM 10, AE 40, 8 channels, perceptual, FM 4",
+        "thumbnet, no code, MM 10, AE 40, 8 channels, perceptual, FM 4, FM 4",
         "T, rebuilds 2x by 48 channels, learning rate 0.01, 2 epochs",
     )
 
@@ -424,15 +431,20 @@ def test_e_from_other_weights_stays_frozen(photos: Photos, teacher: Path, tmp_pa
     """E frozen, another S: what carrying over is measured with."""
     T = load_teacher(teacher, CLASSES)
     start = tmp_path / "weights"
-    first = Downscaler(2, 16)
+    first = Downscaler(2, 8)
     with torch.no_grad():
         first.out.weight.fill_(0.1)
     pretrained.save(start, first, "")
     settings = replace(SETTINGS, epochs=1, start=str(start), freeze="always")
     E, _ = train(settings, photos, T, tmp_path / "run")
     assert all(torch.equal(v, first.state_dict()[k]) for k, v in E.state_dict().items())
-    with pytest.raises(ValueError, match="has the factor 2"):
+    with pytest.raises(ValueError, match="has factor 2"):
         train(replace(settings, factor=4), photos, T, tmp_path / "other")
+    with pytest.raises(ValueError, match="has channels 8, the settings 16"):
+        train(replace(settings, channels=16), photos, T, tmp_path / "other")
+    shutil.rmtree(start)  # the run has its E
+    _, again, _ = load_run(tmp_path / "run", T, CLASSES)
+    assert torch.equal(again.state_dict()["out.weight"], first.out.weight)
 
 
 def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
@@ -469,7 +481,10 @@ def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
         ({"stage1": "autoencoder", "fm": 1.0}, "begins with rebuild"),
         ({"downscaler": "box", "start": "x4"}, "not for box"),
         ({"freeze": "always"}, "stay untrained"),
+        ({"freeze": "stage2"}, "stay untrained"),
         ({"others": "teacher", "fm": 1.0}, "FM is for one S"),
+        ({"others": "teacher", "stage1": "autoencoder", "epochs": 0}, "have no turn"),
+        ({"others": "teacher", "downscaler": "bicubic"}, "train nothing in stage 2"),
         ({"fm": 1.0, "epochs": 0, "freeze": "always", "start": "x2"}, "neither has FM"),
         ({"student_lr": 0.0, "downscaler": "box"}, "stage 2 would train nothing"),
         ({"epochs": 0}, "E would not be trained"),
@@ -546,6 +561,12 @@ def small_network() -> torch.nn.Module:
         torch.nn.Linear(5, 4),
     )
     network.labels, network.mean = ["owl", "cat", "dog", "fish"], [0.5, 0.5, 0.5]
+    return network
+
+
+def one_size() -> torch.nn.Module:
+    network = small_network()
+    network[2] = torch.nn.AvgPool2d(15)
     return network
 
 
@@ -658,6 +679,31 @@ def test_jpeg_in_training(photos: Photos, teacher: Path, tmp_path: Path) -> None
     runs = [train(replace(settings, jpeg=j), photos, T, tmp_path / str(j)) for j in (0, 1)]
     (plain, _), (saved, _) = runs
     assert not torch.equal(plain.out.weight, saved.out.weight)
+
+
+def test_jpeg_is_exact_in_bfloat16(teacher: Path) -> None:
+    """A decoder, and JPEG's rounding, need levels that bfloat16 cannot tell apart."""
+    T = load_teacher(teacher, CLASSES)
+    seen = []
+    batch = Batch(torch.randint(256, (2, 3, 32, 32)), torch.zeros(2).long(), torch.arange(2), 80)
+    for precision in ("float32", "bfloat16"):
+        settings = replace(SETTINGS, rebuild=2, jpeg=1.0, precision=precision)
+        E, S = make_downscaler(settings), make_student(settings, T, CLASSES)
+        S.front.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+        terms = Together(settings, E, S, None, [])(batch, torch.zeros(2, 3), None, 2, 0)
+        assert math.isfinite(terms["CL"].item())
+    assert torch.equal(*seen)
+
+
+def test_networks_without_feature_maps(photos: Photos, folder: Path, tmp_path: Path) -> None:
+    """One that takes photos of one size alone, as vision transformers do, may be T."""
+    T = load_teacher("test_thumbnet:one_size", CLASSES)
+    settings = replace(SETTINGS, epochs=1, student="test_thumbnet:small_network")
+    train(settings, photos, T, tmp_path / "run")
+    common = ["--data", folder, "--teacher", "test_thumbnet:one_size", "--size", 32]
+    assert run("evaluate", tmp_path / "run", *common).exit_code == 0
+    with pytest.raises(ValueError, match=r"takes no photo of 128 px .*; name its layer"):
+        train(replace(settings, fm=1), photos, T, tmp_path / "fm")
 
 
 def test_a_run_knows_its_teacher_and_classes(photos: Photos, teacher: Path, tmp_path: Path) -> None:
@@ -931,6 +977,11 @@ def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:
     assert again.keys() == rows.keys() and again["thumbnet"] == rows["thumbnet"]
     assert again["thumbnet, no KD"]["command"] != rows["thumbnet, no KD"]["command"]
     assert again["original"] == rows["original"]  # not measured again
+    run("train", *common, *recipe, "--cl", 0.2, "--run", tmp_path / "same-name")
+    refused = run("evaluate", tmp_path / "same-name", *common, "--suite", "paper", "--out", out)
+    assert refused.exit_code == 1 and "with another cl, which the table calls" in refused.output
+    refused = run("evaluate", runs[0], *common[:-1], 64)
+    assert refused.exit_code == 1 and "give --size 32" in refused.output
     text = (out / "paper.md").read_text()
     assert all(row["command"] in text for row in again.values())
     (out / "paper.md").write_text(text.replace("on 24 photos", "on 25 photos"))

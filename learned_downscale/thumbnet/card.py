@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from learned_downscale import pretrained
 from learned_downscale.downscaler import Downscaler
 from learned_downscale.thumbnet.evaluate import Row, markdown
-from learned_downscale.thumbnet.settings import Settings, called, student_side
+from learned_downscale.thumbnet.settings import Settings, called, student_is_trained, student_side
 from learned_downscale.thumbnet.train import DOWNSCALER, load_settings
 
 _CARD = """\
@@ -164,15 +164,20 @@ def _recipe(settings: Settings) -> str:
         S += f" It reads thumbnails enlarged (bicubic) to {student_side(settings)} px."
     if settings.others:
         S += f" It took turns with {called(settings.others)}, batch by batch."
+    if settings.start:
+        S += " E began with the weights of another run."
     together = "E and S" if settings.freeze == "no" else "S, E as it was,"
     if not settings.student_lr:
         together = "E alone, through S as it is,"
+    seen = "whole photos" if settings.kd_on == "photo" else "same crops"
     supervised = (
-        f"{together} learned from the labels and T's logits of the whole photos: "
+        f"{together} learned from the labels and T's logits of the {seen}: "
         f"L = {settings.mm:g} L_MM + {settings.cl:g} L_CL + {settings.kd:g} L_KD"
         + (f" + {settings.fm:g} L_FM" if settings.fm else "")
         + ", batch norm kept at T's statistics."
     )
+    if settings.stage1 == "none" and not settings.epochs:
+        return f"{S} Nothing was trained."
     if settings.stage1 == "none":
         return f"{supervised} {S}"
     if settings.stage1 == "fm":
@@ -183,7 +188,7 @@ def _recipe(settings: Settings) -> str:
     else:
         perceptual = settings.stage1 == "perceptual"
         times = settings.rebuild if settings.rebuild > 1 else settings.factor
-        learners, aims, loss = ["E"], [], []
+        learners, aims, loss = ["E"] * (settings.freeze != "always"), [], []
         if settings.rebuild > 1 or not perceptual:
             learners.append("the first layers of S" if settings.rebuild > 1 else "a decoder")
             aims.append(f"rebuild the photo at {times} times the thumbnail's sides")
@@ -199,7 +204,8 @@ def _recipe(settings: Settings) -> str:
         terms = " + ".join((*loss, f"{settings.mm:g} L_MM"))
         first = f"{' and '.join(learners)} learned to {', and to '.join(aims)}: L = {terms}."
     if not settings.epochs:
-        return f"Without labels: {first} {S} It was not trained on thumbnails."
+        untrained = "" if student_is_trained(settings) else " It was not trained on thumbnails."
+        return f"Without labels: {first} {S}{untrained}"
     return f"Stage 1, without labels: {first} Stage 2: {supervised} {S}"
 
 

@@ -18,7 +18,7 @@ from learned_downscale.similarity import psnr, ssim
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.networks import Classifier
-from learned_downscale.thumbnet.settings import PRESETS, Settings, called
+from learned_downscale.thumbnet.settings import PRESETS, Settings, called, student_is_trained
 from learned_downscale.thumbnet.train import check_runs, load_run, predict
 
 
@@ -56,9 +56,9 @@ def evaluate(
 
     Raises:
         FileNotFoundError: a run is not finished.
-        ValueError: a run had another teacher or other classes.
+        ValueError: a run had another teacher, other classes or photos of another size.
     """
-    check_runs(runs, teacher, photos.classes)
+    check_runs(runs, teacher, photos)
     rows = [_row("original", 1, None, predict(reader or teacher, photos.images), photos, None)]
     for run in runs:
         settings, E, S = load_run(run, teacher, photos.classes)
@@ -78,7 +78,7 @@ def name(settings: Settings) -> str:
     else:
         unsupervised = settings.stage1 == "autoencoder" and settings.freeze == "stage2"
         system = "autoencoder" if unsupervised else "thumbnet"
-    if not settings.epochs:
+    if not student_is_trained(settings):
         system = system.removesuffix("-retrained")
     return ", ".join((system, *_hidden(settings), *otherwise(settings)))
 
@@ -94,10 +94,13 @@ def _hidden(settings: Settings) -> list[str]:
             marks.append("no code")
         elif settings.modulus != recipe.modulus:
             marks.append(f"modulus {settings.modulus}")
-    weights = settings.mm, settings.ae
-    rebuilds = settings.stage1 in ("autoencoder", "perceptual")
-    if rebuilds and settings.mm and weights != (recipe.mm, recipe.ae):
-        marks.append(f"MM {settings.mm:g}, AE {settings.ae:g}")
+    if settings.freeze == "always":
+        pass  # no loss reaches E
+    elif settings.stage1 in ("autoencoder", "perceptual"):
+        if settings.mm and (settings.mm, settings.ae) != (recipe.mm, recipe.ae):
+            marks.append(f"MM {settings.mm:g}, AE {settings.ae:g}")
+    elif settings.mm not in (0, recipe.mm):
+        marks.append(f"MM {settings.mm:g}")
     return marks
 
 
@@ -110,16 +113,27 @@ def otherwise(settings: Settings) -> list[str]:
         plural = "s" * (settings.stage1_epochs > 1)
         marks.append(f"{settings.stage1_epochs} epoch{plural} of stage 1")
     marks += [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
-    if settings.stage1 == "perceptual":
-        marks.append("perceptual")
-    if settings.stage1 == "fm" or settings.fm:
-        marks.append("FM" if settings.fm in (0, 1) else f"FM {settings.fm:g}")
+    weight = "FM" if settings.fm in (0, 1) else f"FM {settings.fm:g}"
+    if settings.stage1 == "none" and settings.rebuild > 1:
+        marks.append("no stage 1")
+    elif settings.stage1 == "fm":
+        marks.append(f"{weight} in stage 1")
+    elif settings.stage1 == "perceptual":
+        marks.append("perceptual" if weight == "FM" else f"perceptual, {weight}")
+    if settings.fm and settings.epochs:
+        marks.append(weight)
     if settings.jpeg:
-        marks.append("JPEG")
+        marks.append("JPEG" if settings.jpeg == 1 else f"JPEG in {settings.jpeg:.0%}")
+    if settings.kd and settings.kd_on == "crop":
+        marks.append("T on crops")
     if settings.others:
         marks.append(f"E for {called(settings.others)}, too")
+    if not settings.student_lr and settings.epochs > 1:
+        marks.append(f"{settings.epochs} epochs")
     if settings.start:
-        marks.append("E of another run")
+        marks.append("E of another run" + ", trained on" * (settings.freeze == "no"))
+    if settings.freeze == "stage2" and settings.stage1 != "autoencoder":
+        marks.append("E frozen in stage 2")
     return marks
 
 

@@ -7,7 +7,7 @@ import hashlib
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,18 @@ class Classifier(nn.Module):
         self.register_buffer("outputs", torch.tensor(outputs))
         self.front: nn.Module = nn.Identity()
         self.rescale = 1.0
-        self.layers = [layer] if layer else _last_maps(self)
-        self.layer = self.layers[-1]
-        if self.layer not in dict(self.model.named_modules()):
+        self._layer = layer
+        if layer not in dict(self.model.named_modules()):
             raise ValueError(f"the network has no layer {layer!r} whose feature map could be taken")
+
+    @cached_property
+    def layers(self) -> list[str]:
+        """Of `maps`. Looked for when they are wanted: not every network gives any.
+
+        Raises:
+            ValueError: none is named, and the network gives no map, or takes no photo of 128 px.
+        """
+        return [self._layer] if self._layer else _last_maps(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._classify(rescaled(self.front(x), self.rescale))
@@ -64,7 +72,7 @@ class Classifier(nn.Module):
 
     def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, len(outputs)) and the feature map (N, C, h, w)."""
-        with self._kept(self.layer) as kept:
+        with self._kept(self.layers[-1]) as kept:
             return self(x), kept[0]
 
     def maps(self, x: Tensor) -> list[Tensor]:
@@ -128,7 +136,12 @@ def _last_maps(network: Classifier) -> list[str]:
     side = 128
     try:
         with torch.no_grad():
-            network(torch.zeros(1, 3, side, side))
+            network._classify(torch.zeros(1, 3, side, side, device=network.mean.device))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"the feature maps of the network could not be looked for, as it takes no photo of "
+            f"{side} px ({error}); name its layer"
+        ) from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -192,7 +205,12 @@ def load_teacher(name: str | Path, classes: Sequence[str], layer: str = "") -> C
         model = AutoModelForImageClassification.from_pretrained(name)
         processor = AutoImageProcessor.from_pretrained(name)
         labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
-        mean, std = processor.image_mean, processor.image_std
+        mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
+        if mean is None or std is None:
+            raise ValueError(
+                f"{name} does not say how it normalises photos (image_mean, image_std); give it as "
+                "module:callable"
+            )
     outputs = match_classes(classes, labels)
     return Classifier(model.eval(), mean, std, outputs, layer).requires_grad_(False)
 

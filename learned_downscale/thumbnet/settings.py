@@ -118,7 +118,8 @@ class Settings:
             raise ValueError("with stage1 autoencoder, FM needs an S that begins with rebuild")
         if not self.epochs and self.stage1 == "none" and not still:
             raise ValueError("epochs is 0 and stage1 is none: E would not be trained")
-        if self.epochs and not self.student_lr and (still or self.freeze == "stage2"):
+        still_in_2 = still or self.freeze == "stage2"
+        if self.epochs and not self.student_lr and still_in_2:
             raise ValueError(
                 "student_lr is 0 and E is frozen: stage 2 would train nothing; to measure S as it "
                 "is, set epochs to 0"
@@ -127,10 +128,20 @@ class Settings:
             raise ValueError(
                 f"fm is {self.fm:g}, but epochs is 0 and stage1 {self.stage1}: neither has FM"
             )
+        if self.others and self.epochs and still_in_2 and self.rebuild == 1:
+            raise ValueError(
+                "others would train nothing in stage 2: E is frozen, and S has no decoder"
+            )
+        if self.others and not self.epochs and self.stage1 != "perceptual":
+            raise ValueError("others would have no turn: set epochs, or stage1 to perceptual")
         if self.others and (self.stage1 == "fm" or (self.fm and self.epochs)):
             raise ValueError("FM is for one S, whose feature map D reads; leave fm or others out")
-        if self.freeze == "always" and self.downscaler == "learned" and not self.start:
-            raise ValueError("E would stay untrained: freeze is always and start names no weights")
+        untrained = self.freeze == "always" or (self.freeze, self.stage1) == ("stage2", "none")
+        if untrained and self.downscaler == "learned" and not self.start:
+            raise ValueError(
+                f"E would stay untrained: freeze is {self.freeze}, stage1 {self.stage1}, and start "
+                "names no weights"
+            )
         if not 0 <= self.jpeg <= 1:
             raise ValueError(f"jpeg is {self.jpeg}; it must lie from 0 to 1")
         if self.factor < 2:
@@ -145,6 +156,11 @@ def called(networks: str) -> str:
     """What tables and cards call the networks of `Settings.student` or `others`."""
     names = (name.rpartition(":")[2] for name in networks.split(","))
     return " and ".join("T" if name == "teacher" else name for name in names)
+
+
+def student_is_trained(settings: Settings) -> bool:
+    """Whether S proper, behind its decoder if it has one, learns."""
+    return settings.student_lr > 0 and (settings.epochs > 0 or settings.stage1 == "fm")
 
 
 def student_side(settings: Settings) -> int:

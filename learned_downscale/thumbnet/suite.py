@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,13 @@ from learned_downscale.thumbnet.evaluate import (
     thumbnails,
 )
 from learned_downscale.thumbnet.networks import Classifier
-from learned_downscale.thumbnet.settings import PRESETS, Settings, called, student_side
+from learned_downscale.thumbnet.settings import (
+    PRESETS,
+    Settings,
+    called,
+    student_is_trained,
+    student_side,
+)
 from learned_downscale.thumbnet.train import check_runs, load_run, load_settings, predict
 
 # The systems of which a row is wanted at each factor, whether or not they were run.
@@ -55,7 +62,8 @@ class Row:
     images_per_s: thumbnails classified, in batches of 32, on this machine. psnr, ssim: E's
     thumbnails against Pillow's bicubic; psnr in dB. png_kb: mean size of the thumbnails as PNG
     files, kB. modulus: of E's code, 1 where it writes none. otherwise: what the runs do otherwise
-    than the recipe, but for the code and the losses' weights.
+    than the recipe, but for the code and the losses' weights. settings: the runs', where they are
+    not the defaults of `Settings`, but for the seed; None in rows of earlier versions.
     """
 
     system: str
@@ -76,6 +84,7 @@ class Row:
     command: str = ""
     modulus: int | None = None
     otherwise: list[str] = field(default_factory=list)
+    settings: dict[str, Any] | None = None
 
 
 def student(settings: Settings) -> str:
@@ -89,12 +98,13 @@ def student(settings: Settings) -> str:
             parts[-1] += f" by {settings.decoder_width} channels"
     if settings.rescale != 1:
         parts.append(f"at {student_side(settings)} px")
-    if not settings.epochs or not settings.student_lr:
+    if not student_is_trained(settings):
         return ", ".join((*parts, "not retrained"))
-    if settings.rebuild > 1 and settings.student_lr != PRESETS["default"].student_lr:
+    usual = PRESETS["default" if settings.rebuild > 1 else "supervised"].student_lr
+    if settings.student_lr != usual:
         parts.append(f"learning rate {settings.student_lr:g}")
-    if settings.epochs > 1:
-        parts.append(f"{settings.epochs} epochs")
+    if settings.epochs != 1:
+        parts.append(f"{settings.epochs} epochs" if settings.epochs else "stage 1 alone")
     return ", ".join(parts)
 
 
@@ -111,17 +121,19 @@ def suite(
 
     Raises:
         FileNotFoundError: a run is not finished.
-        ValueError: a run had another teacher or other classes, or runs of one row differ in more
-            than their seeds.
+        ValueError: a run had another teacher, other classes or photos of another size, or runs of
+            one row, among them those of an `earlier` one, differ in more than their seeds.
     """
-    check_runs(runs, teacher, photos.classes)
+    check_runs(runs, teacher, photos)
     found: dict[tuple[int, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         settings = load_settings(run)
         found[settings.factor, student(settings)][name(settings)].append(run)
-    for systems in found.values():
-        for same in systems.values():
+    there = {(row.factor, row.student, row.system): row.settings for row in earlier}
+    for (factor, S), systems in found.items():
+        for system, same in systems.items():
             _check_equal(same)
+            _check_replaces(there.get((factor, S, system)), same[0])
     size = photos.images.shape[-1]
     rows = []
     known = {(row.factor, row.system) for row in earlier if row.student == "T" and not row.seeds}
@@ -182,7 +194,29 @@ def _trained(
     if alike:
         psnr, ssim = map(statistics.mean, zip(*alike, strict=True))
         row = replace(row, psnr=psnr, ssim=ssim, modulus=settings.modulus)
-    return replace(row, png_kb=_png_bytes(small) / 1e3, otherwise=otherwise(settings))
+    return replace(
+        row,
+        png_kb=_png_bytes(small) / 1e3,
+        settings=_set(settings),
+        otherwise=otherwise(settings),
+    )
+
+
+def _set(settings: Settings) -> dict[str, Any]:
+    """What a run is told: all that is not the default, but for the seed."""
+    usual = asdict(Settings())
+    return {k: v for k, v in asdict(settings).items() if k != "seed" and v != usual[k]}
+
+
+def _check_replaces(settings: dict[str, Any] | None, run: Path) -> None:
+    """A row takes the place of an earlier one of the same settings alone."""
+    mine = _set(load_settings(run))
+    if settings is not None and settings != mine:
+        changed = [k for k in {**settings, **mine} if settings.get(k) != mine.get(k)]
+        raise ValueError(
+            f"{run} would replace a row of runs with another {', '.join(changed)}, which the table "
+            "calls the same; name another folder as --out"
+        )
 
 
 def _png_bytes(small: Tensor) -> float:

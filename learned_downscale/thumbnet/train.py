@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from learned_downscale.decoder import Decoder
 from learned_downscale.downscaler import Downscaler
-from learned_downscale.thumbnail_network import rescaled
+from learned_downscale.thumbnail_network import rescaled, resized
 from learned_downscale.thumbnet import baselines, losses
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos
 from learned_downscale.thumbnet.jpeg import jpeg
@@ -42,7 +42,7 @@ from learned_downscale.thumbnet.networks import (
     fingerprint,
     load_teacher,
 )
-from learned_downscale.thumbnet.settings import ClassifierSettings, Settings, student_side
+from learned_downscale.thumbnet.settings import ClassifierSettings, Settings
 
 CHECKPOINT, SETTINGS, STUDENT = "checkpoint.pt", "settings.json", "student.safetensors"
 DOWNSCALER, TEACHER_LOGITS = "downscaler.safetensors", "teacher_logits.safetensors"
@@ -88,8 +88,9 @@ class Together(nn.Module):
         terms = {}
         if "MM" in weights:
             terms["MM"] = losses.moment_matching(x_s, x, settings.factor)
+        # before autocast: bfloat16 cannot tell the levels apart that JPEG rounds to
+        seen = x_s if batch.quality is None else jpeg(x_s, batch.quality)
         with autocast(x.device, settings.precision):
-            seen = x_s if batch.quality is None else jpeg(x_s, batch.quality)
             network = self._turn(step)
             if stage == 1 and settings.stage1 != "fm":
                 own = settings.stage1 == "autoencoder" and settings.rebuild == 1
@@ -99,15 +100,16 @@ class Together(nn.Module):
                 if "AE" in weights:
                     terms["AE"] = losses.autoencoding(rebuilt, x)
                 if "FM" in weights:
+                    given = rescaled(rebuilt, network.rescale)
                     with torch.no_grad():  # the photo, at the sides at which S reads thumbnails
-                        scale = student_side(settings) / settings.size
-                        wanted = network.maps(rescaled(x, scale))
-                    got = network.maps(rescaled(rebuilt, network.rescale))
-                    terms["FM"] = losses.perceptual(got, wanted)
+                        wanted = network.maps(resized(x, (given.shape[-2], given.shape[-1])))
+                    terms["FM"] = losses.perceptual(network.maps(given), wanted)
                 return terms
-            logits, maps = network.read(seen)
-            if "FM" in weights and teacher_maps is not None:
-                assert self.D is not None  # made wherever FM is
+            if "FM" not in weights:
+                logits = network(seen)
+            else:
+                logits, maps = network.read(seen)
+                assert self.D is not None and teacher_maps is not None  # made wherever FM is
                 rebuilt = self.D(maps, (teacher_maps.shape[-2], teacher_maps.shape[-1])).float()
                 terms["FM"] = losses.feature_mapping(rebuilt, teacher_maps.float())
         if "CL" in weights:
@@ -118,21 +120,24 @@ class Together(nn.Module):
 
 
 def make_downscaler(settings: Settings) -> nn.Module:
-    """E as the settings ask for it, untrained, or the filter in its place; the same seed gives
-    the same E."""
-    if settings.downscaler != "learned":
-        return baselines.make(settings.downscaler, settings.factor)
+    """E as the settings ask for it, before training, or the filter in its place; the same seed
+    gives the same E."""
     if settings.start:
         E = Downscaler.from_pretrained(settings.start)
-        if E.factor != settings.factor:
-            raise ValueError(
-                f"{settings.start} has the factor {E.factor}, the settings {settings.factor}"
-            )
-        if E.modulus != settings.modulus:
-            raise ValueError(
-                f"{settings.start} has the modulus {E.modulus}, the settings {settings.modulus}"
-            )
+        for name in ("factor", "channels", "modulus"):
+            has, wanted = getattr(E, name), getattr(settings, name)
+            if has != wanted:
+                raise ValueError(
+                    f"{settings.start} has {name} {has}, the settings {wanted}; they must agree"
+                )
         return E.requires_grad_(True)
+    return new_downscaler(settings)
+
+
+def new_downscaler(settings: Settings) -> nn.Module:
+    """An untrained E, whatever it is to start from, or the filter in its place."""
+    if settings.downscaler != "learned":
+        return baselines.make(settings.downscaler, settings.factor)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         return Downscaler(settings.factor, settings.channels, settings.modulus)
@@ -249,6 +254,7 @@ def train(
     done: int = saved["step"] if saved else 0
     log = Log(run, done) if accelerator.is_main_process else None
     networks = Stopwatch()
+    rates = {1: "stage1_lr or decoder_lr", 2: "student_lr or downscaler_lr"}
 
     for stage, begin, end in ((1, 0, first), (2, first, total)):
         if not begin <= done < end:
@@ -263,10 +269,8 @@ def train(
         model = accelerator.prepare_model(together)
         weights = _weights(settings, stage)
         # T sees the whole photos once, or each crop
-        asked = settings.stage1 == "fm"
-        if stage == 2:
-            asked = "FM" in weights or settings.kd_on == "crop"
-        online = teacher if asked else None
+        mapped = "FM" in weights if stage == 2 else settings.stage1 == "fm"
+        online = teacher if mapped or ("KD" in weights and teacher_logits is None) else None
         for step in range(done, min(end, stop_after or total)):
             terms: dict[str, float] = dict.fromkeys(("loss", *weights), 0.0)
             draw = batches.draw(step, settings.stage1_crop if stage == 1 else 0.0)
@@ -275,7 +279,7 @@ def train(
                 batch = batches.take(draw, part)
                 share = len(batch.index) / len(draw.index)
                 with networks, nullcontext() if last else accelerator.no_sync(model):
-                    taught = _taught(settings, batch, online, teacher_logits)
+                    taught = _taught(settings, batch, online, mapped, teacher_logits)
                     some = model(batch, *taught, stage, step)
                     loss = torch.stack([weights[name] * some[name] for name in weights]).sum()
                     # several processes: the mean of their gradients is taken
@@ -286,7 +290,7 @@ def train(
             if not math.isfinite(terms["loss"]):
                 raise ValueError(
                     f"the loss is {terms['loss']} at step {step}: training diverged; "
-                    "lower student_lr or downscaler_lr"
+                    f"lower {rates[stage]}"
                 )
             with networks:
                 optimiser.step()
@@ -365,13 +369,18 @@ def _parts(accelerator: Accelerator, accumulate: int) -> list[slice]:
 
 @torch.no_grad()
 def _taught(
-    settings: Settings, batch: Batch, online: Classifier | None, known: Tensor | None
+    settings: Settings,
+    batch: Batch,
+    online: Classifier | None,
+    mapped: bool,
+    known: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """T's logits and feature maps for a batch; None for what no loss needs."""
     logits, maps = None if known is None else known[batch.index], None
     if online is not None:
-        with autocast(batch.x.device, settings.precision):
-            seen, maps = online.read(batch.x.float() / 255)
+        x = batch.x.float() / 255
+        with autocast(x.device, settings.precision):
+            seen, maps = online.read(x) if mapped else (online(x), None)
         logits = seen if logits is None else logits
     return logits, maps
 
@@ -395,10 +404,17 @@ def load_settings(run: Path) -> Settings:
     return Settings(**json.loads((run / SETTINGS).read_text())["settings"])
 
 
-def check_runs(runs: Iterable[Path], teacher: Classifier, classes: tuple[str, ...]) -> None:
-    """Raise what `load_run` would: at once, before T reads photos for minutes."""
+def check_runs(runs: Iterable[Path], teacher: Classifier, photos: Photos) -> None:
+    """Raise what `load_run` would, and ValueError for photos of another size than a run had: at
+    once, before T reads photos for minutes."""
+    side = photos.images.shape[-1]
     for run in runs:
-        load_run(run, teacher, classes)
+        settings, *_ = load_run(run, teacher, photos.classes)
+        if settings.size != side:
+            raise ValueError(
+                f"{run} was trained on photos of {settings.size} px, these have {side}; "
+                f"give --size {settings.size}"
+            )
 
 
 def load_run(
@@ -416,7 +432,7 @@ def load_run(
         raise ValueError(
             f"{run} was trained with another teacher or on other classes; name those it had"
         )
-    E = make_downscaler(settings).to(teacher.mean.device)
+    E = new_downscaler(settings).to(teacher.mean.device)
     S = make_student(settings, teacher, classes)
     E.load_state_dict(load_file(run / DOWNSCALER))
     S.load_state_dict(load_file(run / STUDENT))
