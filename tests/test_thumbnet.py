@@ -443,6 +443,10 @@ def test_e_from_other_weights_stays_frozen(photos: Photos, teacher: Path, tmp_pa
     with pytest.raises(ValueError, match="has channels 8, the settings 16"):
         train(replace(settings, channels=16), photos, T, tmp_path / "other")
     shutil.rmtree(start)  # the run has its E
+    pretrained.save(start, Downscaler(2, 8), "")
+    with pytest.raises(ValueError, match="run with another start;"):
+        train(settings, photos, T, tmp_path / "run")
+    shutil.rmtree(start)
     _, again, _ = load_run(tmp_path / "run", T, CLASSES)
     assert torch.equal(again.state_dict()["out.weight"], first.out.weight)
 

@@ -233,7 +233,8 @@ def train(
     others = make_others(settings, teacher, S, photos.classes)
     with accelerator.main_process_first():  # one writes what the others read
         run.mkdir(parents=True, exist_ok=True)
-        claim(run, settings, photos, teacher)
+        start = {"start": fingerprint(E)} if settings.start else {}
+        claim(run, settings, photos, teacher, **start)
         teacher_logits = None
         if settings.epochs and settings.kd and settings.kd_on == "photo":
             teacher_logits = cached(
@@ -502,23 +503,29 @@ def learning_rate(step: int, total: int, warmup: float) -> float:
 
 
 def claim(
-    run: Path, settings: Settings | ClassifierSettings, photos: Photos, teacher: nn.Module
+    run: Path,
+    settings: Settings | ClassifierSettings,
+    photos: Photos,
+    teacher: nn.Module,
+    **more: str,
 ) -> None:
-    """Write what the run is made of, or refuse to go on with another run's checkpoint."""
+    """Write what the run is made of, or refuse to go on with another run's checkpoint. more:
+    fingerprints of what else it is made of."""
     values = asdict(settings)
     mine = {
         "settings": values,
         "photos": photos.fingerprint(),
         "teacher": fingerprint(teacher),
+        **more,
     }
     path = run / SETTINGS
     if path.is_file():
         theirs = json.loads(path.read_text())
         if theirs != mine:
             changed = [k for k, v in values.items() if theirs["settings"].get(k) != v]
-            changed += [k for k in ("photos", "teacher") if theirs[k] != mine[k]]
+            changed += [k for k in ("photos", "teacher", *more) if theirs.get(k) != mine[k]]
             raise ValueError(
-                f"{run} holds a run with another {', '.join(changed)}; "
+                f"{run} holds a run with another {', '.join(dict.fromkeys(changed))}; "
                 "name another folder, or delete this one"
             )
     else:
