@@ -26,35 +26,32 @@ def classify(files: tuple[Path, ...], top: int, as_json: bool) -> None:
     status is 1.
     """
     from learned_downscale.classifier import ThumbnailClassifier
+    from learned_downscale.convert import quiet
 
     classifier = ThumbnailClassifier.from_pretrained()
     found, failed = [], 0
     for file in files:
         try:
-            found.append((file, classifier(file)))
+            with quiet():
+                prediction = classifier(file)
         except (OSError, ValueError, TypeError) as error:
             failed += 1
             reason = error.strerror if isinstance(error, FileNotFoundError) else error
             tell(f"failed: {shown(file)}: {reason}")
-    if as_json:
-        click.echo(
-            json.dumps(
-                [
-                    {
-                        "file": str(file),
-                        "label": prediction.label,
-                        "probability": prediction.probability,
-                        "probabilities": prediction.probabilities,
-                    }
-                    for file, prediction in found
-                ],
-                indent=2,
-            )
+            continue
+        found.append(
+            {
+                "file": str(file),
+                "label": prediction.label,
+                "probability": prediction.probability,
+                "probabilities": prediction.probabilities,
+            }
         )
-    else:
-        for file, prediction in found:
+        if not as_json:
             best = list(prediction.probabilities.items())[:top]
             ranks = ", ".join(f"{label} {p:.1%}" for label, p in best)
             click.echo(f"{shown(file)}: {prediction.label or 'none of these'} ({ranks})")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
     if failed:
         sys.exit(1)

@@ -18,7 +18,11 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.argument("weights", type=_FOLDER)
 @data_option
 @click.option(
-    "--size", type=click.IntRange(min=64), default=224, show_default=True, help="Of the photos, px."
+    "--size",  # 172: the smallest thumbnails, of the middle at 4 per side, have 32 px then
+    type=click.IntRange(min=172),
+    default=224,
+    show_default=True,
+    help="Of the photos, px.",
 )
 @click.option(
     "--against", multiple=True, type=_FOLDER, help="Other weights to compare with. Repeatable."

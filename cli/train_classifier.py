@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def train_classifier(
 
     try:
         start, before = None, []
+        config: dict[str, Any] = {}
         if start_from is not None:
             start, config = pretrained.load_classifier(start_from)
             values["start"] = config["sha256"]
@@ -77,10 +79,17 @@ def train_classifier(
             before = [training["settings"], *training.get("before", [])]
         settings = ClassifierSettings(**given(values))
         pretrained.check_free(out, "classifier")
-        readable = {} if labels is None else dict(json.loads(labels.read_text(encoding="utf-8")))
+        readable = {} if labels is None else json.loads(labels.read_text(encoding="utf-8"))
     except (ValueError, TypeError, OSError) as error:
         raise click.UsageError(str(error)) from error
     photos = read_photos(data, settings.size)
+    known = [one["wordnet_id"] for one in config["classes"]] if start_from else photos.classes
+    if list(known) != list(photos.classes):
+        raise click.UsageError(
+            f"{start_from} knows {len(known)} other classes than the {len(photos.classes)} of the "
+            "photos; start from T, or from a classifier of these"
+        )
+    readable = _readable(readable, photos.classes)
     click.echo(f"{len(photos)} photos of {len(photos.classes)} classes", err=True)
 
     from learned_downscale.thumbnet.evaluate_classifier import render
@@ -97,7 +106,7 @@ def train_classifier(
         except (OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
     about: dict[str, Any] = {
-        "classes": [{"wordnet_id": c, "label": readable.get(c, c)} for c in photos.classes],
+        "classes": [{"wordnet_id": c, "label": readable[c]} for c in photos.classes],
         "threshold": THRESHOLD,
         "temperature": 1.0,
         "training": {
@@ -113,3 +122,17 @@ def train_classifier(
     card = render(out.name, {"classifier": S.config, **about})
     pretrained.save(out, S, card, kind="classifier", **about)
     click.echo(f"Weights and card are in {out}; checkpoints are in {run}")
+
+
+def _readable(labels: Any, classes: tuple[str, ...]) -> dict[str, str]:
+    """The label of each class, as --labels says or the folder is called; wrong ones end the
+    command with status 2: before the training, not after it."""
+    if not isinstance(labels, dict) or not all(isinstance(v, str) and v for v in labels.values()):
+        raise click.UsageError("--labels must hold a JSON object {class folder: label}")
+    if unknown := sorted(labels.keys() - set(classes)):
+        raise click.UsageError(f"--labels names {', '.join(unknown[:3])}: no class folders")
+    readable = {c: labels.get(c, c) for c in classes}
+    shared = [label for label, n in Counter(readable.values()).items() if n > 1]
+    if shared:
+        raise click.UsageError(f"--labels gives {shared[0]!r} to several classes; tell them apart")
+    return readable

@@ -222,7 +222,10 @@ def decode(source: str | Path | bytes) -> Image.Image:
 
 def rgb(image: Any, channel_order: ChannelOrder = "rgb") -> Array:
     """(H, W, 3) uint8 of an image of any kind that `resize` takes, (N, H, W, 3) of a batch.
-    Greys become RGB, transparency is laid over white."""
+    Greys become RGB, transparency is laid over white. Raises ValueError for LAB, whose first
+    channel would pass for grey."""
+    if getattr(image, "mode", None) == "LAB":
+        raise ValueError("a LAB image; make it RGB first (PIL.ImageCms.profileToProfile)")
     if getattr(image, "mode", None) == "CMYK":
         image = image.convert("RGB")
     samples, _ = unpack(image, channel_order)

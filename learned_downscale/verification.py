@@ -409,7 +409,11 @@ def _decoder(weights: str | Path | None) -> Decoder | None:
 
 
 def _plain_mode(image: Image.Image) -> Image.Image:
-    """Palettes and bits as what they mean: Pillow would pick the nearest pixel."""
+    """Palettes, bits and a colour that means transparency as what they mean: Pillow would pick
+    the nearest pixel, or blend that colour with others."""
+    keyed = image.mode in ("L", "RGB") and "transparency" in image.info
+    if keyed:
+        return image.convert("LA" if image.mode == "L" else "RGBA")
     return coloured(image) if image.mode in ("1", "P", "PA") else image
 
 
@@ -445,12 +449,12 @@ class _Stored:
         files = {path.relative_to(folder) for path in find_photos(folder, originals)}
         names = {path.relative_to(originals) for path in paths}
         by_stem = [Counter(name.with_suffix("") for name in some) for some in (files, names)]
+        of_stem = {name.with_suffix(""): name for name in names}
         self.of_name: dict[Path, Path] = {name: folder / name for name in names & files}
         for file in files - names:
             stem = file.with_suffix("")
             if all(count[stem] == 1 for count in by_stem):
-                name = next(name for name in names if name.with_suffix("") == stem)
-                self.of_name[name] = folder / file
+                self.of_name[of_stem[stem]] = folder / file
         taken = set(self.of_name.values())
         self.alone = sorted(str(folder / file) for file in files if folder / file not in taken)
 
@@ -643,7 +647,7 @@ def _truths(
     if labels == "none":
         return [None] * len(paths), []
     parents = {path.parent for path in paths}
-    classes = {p: None if p == folder else judge.output_of(p.name) for p in parents}
+    classes = {p: judge.output_of(p.resolve().name) for p in parents}
     unknown = sorted(p for p, place in classes.items() if place is None)
     named = [p.relative_to(folder).as_posix() for p in unknown if p != folder]
     if labels == "auto" and len(unknown) == len(parents):
@@ -710,7 +714,7 @@ class Teacher:
                 f"the teacher {str(name)!r} lacks weights ({', '.join(missing[:3])}): it was never "
                 "trained to classify"
             )
-        self._model.eval()
+        self._model.float().eval()  # it may have been saved in half precision
         own = [str(self._model.config.id2label[i]) for i in range(self._model.config.num_labels)]
         self._by_name = outputs_by_name(own)
         self._outputs = list(range(len(own)))

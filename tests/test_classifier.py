@@ -84,6 +84,8 @@ def test_grey_and_transparent(classifier: ThumbnailClassifier) -> None:
     cut = drawn_photo(60, 60).convert("RGBA")
     cut.putalpha(Image.new("L", (60, 60), 0))
     assert close(classifier(cut), classifier(Image.new("RGB", (60, 60), "white")))
+    with pytest.raises(ValueError, match="LAB"):
+        classifier(Image.new("LAB", (60, 60)))
 
 
 def test_large_images_are_made_smaller_by_e(classifier: ThumbnailClassifier) -> None:
@@ -334,6 +336,11 @@ def test_train_and_evaluate_commands(
     assert len(table) == 2 + 11 + 3 and all(line in card for line in table)
     config = json.loads((out / "config.json").read_text())
     assert ThumbnailClassifier.from_pretrained(out).temperature == config["temperature"] != 1
+    assert "none of those labels are right" in library.facts(
+        config["figures"] | {"named": 0, "right_of_named": None}
+    )
+    with pytest.raises(ValueError, match="one photo"):
+        library.evaluate(out, Photos(torch.zeros(1, 3, 256, 256), torch.zeros(1), CLASSES, ("a",)))
 
 
 def test_the_bundled_card_is_its_configs() -> None:
@@ -344,6 +351,11 @@ def test_the_bundled_card_is_its_configs() -> None:
 
 
 def test_wrong_usage(folder: Path, tmp_path: Path) -> None:
+    def labels(content: object) -> Path:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+        path.write_text(json.dumps(content))
+        return path
+
     (tmp_path / "lite0.pth").write_bytes(b"")
     common = ["train-classifier", "--data", folder, "--teacher", tmp_path / "lite0.pth",
               "--run", tmp_path / "run"]  # fmt: skip
@@ -354,6 +366,14 @@ def test_wrong_usage(folder: Path, tmp_path: Path) -> None:
         (["--out", tmp_path / "new"], "holds no EfficientNet"),
         (["--out", tmp_path / "new", "--lr", 0], "lr is 0"),
         (["--out", tmp_path / "new", "--jpeg", 2], "jpeg is 2"),
+        (["--out", tmp_path / "new", "--cl", 0, "--kd", 0, "--fm", 0], "nothing would train S"),
+        (
+            ["--out", tmp_path / "new", "--start-from", ROOT / "weights" / "thumbnail20"],
+            "knows 20 other classes than the 2 of",
+        ),
+        (["--out", tmp_path / "new", "--labels", labels({"n1": "tench"})], "names n1"),
+        (["--out", tmp_path / "new", "--labels", labels(dict.fromkeys(CLASSES, "x"))], "several"),
+        (["--out", tmp_path / "new", "--labels", labels({CLASSES[0]: None})], "a JSON object"),
     ):
         result = run(*common, *more)
         assert result.exit_code == 2 and says in result.stderr, result.stderr

@@ -388,6 +388,25 @@ def test_every_format(colours: None, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_colour_that_means_transparency(mode: str, colours: None, tmp_path: Path) -> None:
+    """What a PNG file says by a colour is what it says by alpha."""
+    photo = tinted(0, 0).convert(mode)
+    pixels = np.asarray(photo).copy()
+    pixels[:, ::2] = 255
+    keyed = Image.fromarray(pixels)
+    key = (255, 255, 255) if mode == "RGB" else 255
+    for name in ("keyed", "alpha"):
+        (tmp_path / name).mkdir()
+    keyed.save(tmp_path / "keyed" / "a.png", transparency=key)
+    with Image.open(tmp_path / "keyed" / "a.png") as image:
+        image.convert("RGBA" if mode == "RGB" else "LA").save(tmp_path / "alpha" / "a.png")
+    methods = ("learned", "area")
+    found = [verify(tmp_path / name, methods=methods).methods for name in ("keyed", "alpha")]
+    for method in methods:
+        assert found[0][method].psnr == pytest.approx(found[1][method].psnr, abs=0.5)
+
+
 def test_similarity_is_scikit_images() -> None:
     metrics = pytest.importorskip("skimage.metrics", reason="needs the extra [demo]")
     a, b = (np.asarray(drawn_photo(40, 30, seed)) for seed in (0, 1))
@@ -424,6 +443,8 @@ def teacher(tmp_path: Path) -> Path:
 
 
 def test_teacher(photos: Path, teacher: Path) -> None:
+    import transformers
+
     result = run("verify", photos, "--teacher", teacher)
     assert result.exit_code == 2 and "knows 0 of the classifier's 20 classes" in result.stderr
     found = verify(photos, teacher=teacher, judge="teacher")
@@ -431,6 +452,11 @@ def test_teacher(photos: Path, teacher: Path) -> None:
     assert found.reference == found.judge == str(teacher)
     (photos / "red").rename(photos / "Rouge")
     assert verify(photos, teacher=teacher, judge="teacher").photos[0].truth == "red"
+    alone = verify(photos / "Rouge", teacher=teacher, judge="teacher")  # a class folder itself
+    assert alone.labelled and {photo.truth for photo in alone.photos} == {"red"}
+    half = transformers.ResNetForImageClassification.from_pretrained(teacher).half()
+    half.save_pretrained(teacher)
+    assert verify(photos, teacher=teacher, judge="teacher").failed == {}
     result = run("verify", photos, "--teacher", photos / "nowhere", "--judge", "teacher")
     assert result.exit_code == 2 and "nowhere" in result.stderr
 

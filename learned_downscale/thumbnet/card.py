@@ -250,7 +250,7 @@ def add_figures(
     config["figures"] = {"data": data, "command": command, "rows": [asdict(row) for row in rows]}
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     parameters = sum(p.numel() for p in model.parameters())
-    card = render(folder.name, parameters, config["training"], config["figures"])
+    card = render(folder.resolve().name, parameters, config["training"], config["figures"])
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -108,9 +108,12 @@ def evaluate(
     The temperature is chosen on every other photo at 4 per side; all probabilities are at it.
     figures: `temperature`; `ece_before`, `ece_after`: percent, on the photos that it was not
     chosen on; `threshold`, `named`, `right_of_named`: what the threshold does at 4 per side,
-    percent of the thumbnails that get a label, and of those labels that are right; `per_second`:
+    percent of the thumbnails that get a label, and of those labels that are right (None: there are
+    none); `per_second`:
     thumbnails of 56 px on all cores.
     """
+    if len(photos) < 2:
+        raise ValueError("one photo: the temperature is chosen on one half, measured on the other")
     rows: list[Row] = []
     figures: dict[str, Any] = {}
     folders = (folder, *against)
@@ -123,19 +126,19 @@ def evaluate(
         raw = _read(classifier, photos.images, _quarter(trained_on))
         classifier.temperature = best_temperature(raw[::2], labels[::2])
         rows += [
-            Row(one.name, trained_on, *values)
+            Row(one.resolve().name, trained_on, *values)
             for values in _measure(classifier, trained_on, photos.images, labels, one == folder)
         ]
         if one == folder:
             cool = _read(classifier, photos.images, _quarter(trained_on))
-            named = cool.max(1) >= classifier.threshold
+            named, right = cool.max(1) >= classifier.threshold, cool.argmax(1) == labels
             figures = {
                 "temperature": classifier.temperature,
                 "ece_before": 100 * calibration_error(raw[1::2], labels[1::2]),
                 "ece_after": 100 * calibration_error(cool[1::2], labels[1::2]),
                 "threshold": classifier.threshold,
                 "named": 100 * float(named.mean()),
-                "right_of_named": 100 * float((cool.argmax(1) == labels)[named].mean()),
+                "right_of_named": 100 * float(right[named].mean()) if named.any() else None,
                 "per_second": thumbnails_per_second(classifier),
             }
     return rows, figures
@@ -215,10 +218,12 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def facts(figures: Mapping[str, Any]) -> str:
     """What the table does not say."""
+    right = figures["right_of_named"]
+    are = "none of those labels" if right is None else f"{right:.1f} % of those labels"
     return (
         f"{figures['per_second']:.0f} thumbnails of 56 px a second, on all cores. At 4 per side "
         f"{figures['named']:.1f} % of the thumbnails get a label (probability "
-        f"{figures['threshold']} or more), and {figures['right_of_named']:.1f} % of those labels "
+        f"{figures['threshold']} or more), and {are} "
         f"are right. Temperature {figures['temperature']:.3f}, chosen on every other photo: on the "
         f"rest it brings the ECE from {figures['ece_before']:.1f} to {figures['ece_after']:.1f} %."
     )
@@ -238,7 +243,7 @@ def add_figures(
         **figures,
     }
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(render(folder.name, config), encoding="utf-8")
+    (folder / "README.md").write_text(render(folder.resolve().name, config), encoding="utf-8")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

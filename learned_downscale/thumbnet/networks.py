@@ -202,7 +202,7 @@ def load_teacher(name: str | Path, classes: Sequence[str], layer: str = "") -> C
     else:
         from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-        model = AutoModelForImageClassification.from_pretrained(name)
+        model = AutoModelForImageClassification.from_pretrained(name).float()
         processor = AutoImageProcessor.from_pretrained(name)
         labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
         mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))

@@ -205,6 +205,8 @@ class ClassifierSettings:
             ("size", "rescale", "epochs", "batch_size", "lr", "temperature"),
             ("seed", "weight_decay", "cl", "kd", "fm", "jitter"),
         )
+        if not (self.cl or self.kd or self.fm):
+            raise ValueError("cl, kd and fm are all 0: nothing would train S")
         for name in ("jpeg", "average", "mixup"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")

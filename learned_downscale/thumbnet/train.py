@@ -468,7 +468,9 @@ def cached(path: Path, teacher: nn.Module, photos: Photos, compute: Callable[[],
             known: Tensor = file.get_tensor(name)
             return known
     tensor = compute()
-    save_file({name: tensor}, path, made_of)
+    partial_file = path.with_suffix(".partial")
+    save_file({name: tensor}, partial_file, made_of)
+    partial_file.replace(path)  # never a half-written one
     return tensor
 
 
