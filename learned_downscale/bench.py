@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,16 @@ class Row:
 def machine() -> str:
     """What the figures were measured on, a line of text."""
     packages = [p for p in ("pillow", "opencv-python", "torch", "onnxruntime", "pyvips") if _has(p)]
-    versions = ", ".join(f"{p} {version(p)}" for p in packages)
+    versions = ", ".join(f"{p} {_version(p)}".strip() for p in packages)
     return f"{_processor()}, {processors()} cores; Python {platform.python_version()}, {versions}"
+
+
+def _version(distribution: str) -> str:
+    """Empty where another distribution brings the module, such as onnxruntime-gpu."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
 
 
 def _has(distribution: str) -> bool:

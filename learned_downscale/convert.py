@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import os
+import secrets
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -74,9 +75,9 @@ def find_jobs(source: Path, out: Path, suffix: str | None = None) -> list[Job]:
         other = taken.setdefault(job.target, job.source)
         if other != job.source:
             raise ValueError(f"{other} and {job.source} would both be {job.target}; rename one")
-    originals = {job.source.resolve() for job in jobs}
+    originals = {os.path.realpath(job.source) for job in jobs}  # a link to itself has one, too
     for job in jobs:  # through links, too
-        if job.target.resolve() in originals:
+        if os.path.realpath(job.target) in originals:
             raise ValueError(f"{job.target} is an original and would be overwritten; change OUT")
     if out.is_file() and jobs[0].target != out:
         raise NotADirectoryError(f"{out} is a file; OUT must be a folder")
@@ -88,7 +89,7 @@ def check_formats(jobs: Sequence[Job], weights: Downscaler | None) -> None:
     write for networks."""
     if weights is None or weights.modulus == 1:
         return
-    lossy = [job for job in jobs if FORMATS[job.target.suffix.lower()] == "JPEG"]
+    lossy = [job for job in jobs if FORMATS.get(job.target.suffix.lower()) == "JPEG"]
     if lossy:
         raise ValueError(
             f"{lossy[0].target}{' and others' * (len(lossy) > 1)} would be JPEG, which loses what "
@@ -98,16 +99,28 @@ def check_formats(jobs: Sequence[Job], weights: Downscaler | None) -> None:
 
 def image_files(folder: Path, exclude: Path | None = None) -> list[Path]:
     """The image files in a folder, at any depth, sorted; none that lie in the folder `exclude`
-    inside it. Links to nowhere are among them: they fail, and are told."""
+    inside it. Links to nowhere, and folders that cannot be read, are among them: they fail, and are
+    told.
+
+    Raises:
+        OSError: the folder itself cannot be read.
+    """
     apart = None if exclude is None else exclude.resolve()
     inside = apart is not None and folder.resolve() in apart.parents
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in FORMATS
-        and not path.is_dir()
-        and not (inside and apart in (path.parent.resolve(), *path.parent.resolve().parents))
-    ]
+    found: list[Path] = []
+
+    def refused(error: OSError) -> None:
+        path = Path(error.filename)
+        if path == folder:
+            raise error
+        found.append(path)
+
+    for root, _, names in os.walk(folder, onerror=refused):
+        if inside and apart in (here := Path(root).resolve(), *here.parents):
+            continue
+        paths = (Path(root, name) for name in names)
+        found += [path for path in paths if path.suffix.lower() in FORMATS]
+    return sorted(found)
 
 
 def convert_file(
@@ -127,8 +140,8 @@ def convert_file(
         What was done, or None if the target was there and is kept.
 
     Raises:
-        ValueError: the image has several frames, `resize` refuses it, or it would be JPEG and the
-            weights have a code.
+        ValueError: the image has several frames, `resize` refuses it, or the weights have a code
+            and it would be JPEG, or has the thumbnail's size already.
         Exception: whatever Pillow raises for a broken file, which is a wide choice.
     """
     if job.target.is_dir():
@@ -142,9 +155,14 @@ def convert_file(
     if lossless:
         upright = coloured(upright)
     thumbnail, plan = resize(upright, size, weights=weights, return_plan=True)
+    if lossless and plan.learned is None:
+        raise ValueError("it has the thumbnail's size already, and a copy would carry no code")
+    if thumbnail.mode in ("1", "P", "PA") and FORMATS[job.target.suffix.lower()] in _NO_PALETTE:
+        thumbnail = coloured(thumbnail)  # a copy: what is resized is so already
     content = encode(thumbnail, job.target.suffix, quality, exif, lossless)
     job.target.parent.mkdir(parents=True, exist_ok=True)
-    partial = job.target.with_name(f".{os.getpid()}.partial")
+    # no other process or thread has this name, on other machines with the same folder, either
+    partial = job.target.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         partial.write_bytes(content)
         partial.replace(job.target)
@@ -195,6 +213,8 @@ def quiet() -> Iterator[None]:
 # What a TIFF says of the photo and Pillow can write again: title, maker, model, software, date,
 # artist, copyright. Its other tags say how its pixels are stored.
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
+_SUB_IFDS = (0x8769, 0x8825)  # Exif (camera settings) and GPS
+_NO_PALETTE = ("JPEG", "WEBP")
 
 
 def _exif(image: Image.Image) -> Image.Exif:
@@ -232,6 +252,10 @@ def encode(
         options["subsampling"] = 0  # a thumbnail has no colour resolution to spare
     if profile := image.info.get("icc_profile"):
         options["icc_profile"] = profile
+    if kind == "TIFF":  # the rest would pass for how the thumbnail's pixels are stored
+        exif = copy.deepcopy(exif)
+        for tag in set(exif) - {*_DESCRIPTIVE, *_SUB_IFDS}:
+            del exif[tag]
     if exif:
         options["exif"] = exif
     file = io.BytesIO()

@@ -19,6 +19,7 @@ class Decoder(nn.Module):
 
     (N, 3, h, w) -> (N, 3, factor*h, factor*w), RGB in [0, 1], but for overshoots, which are left
     as they are: bicubic, and what three 3x3 convolutions at the thumbnail's resolution add.
+    Computed in float32; the result has the dtype of its weights, as the network behind it.
 
     Put before a network it takes the place of enlarging, with trained weights or, untrained, to
     be trained with the network. The published ones belong to the E of the same name.
@@ -83,15 +84,22 @@ class Decoder(nn.Module):
         # bfloat16 has 8 bits: too few for detail of a few levels on top of a thumbnail
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
-            fine = F.pixel_shuffle(self.layers(self._seen(x)), self.factor)
-            return fine + F.interpolate(x, scale_factor=self.factor, mode="bicubic")
+            dtype = next(self.parameters()).dtype
+            seen = self._seen(x)
+            if dtype == torch.float32:
+                fine = self.layers(seen)
+            else:  # with a network around it, by half() and the like
+                weights = {name: value.float() for name, value in self.layers.named_parameters()}
+                fine = torch.func.functional_call(self.layers, weights, seen)
+            large = F.interpolate(x, scale_factor=self.factor, mode="bicubic")
+            return (F.pixel_shuffle(fine, self.factor) + large).to(dtype)
 
     def _seen(self, x: Tensor) -> Tensor:
         """(N, 3, h, w) -> (N, 3, h, w), or (N, 6, h, w) with the code in [-0.5, 0.5]."""
         if self.modulus == 1:
             return x - 0.5
         levels = x * 255
-        if self.to_check and not torch.compiler.is_compiling():
+        if self.to_check and x.numel() and not torch.compiler.is_compiling():
             self._check_code(levels)
         coarse = self.modulus * (levels.detach().round() / self.modulus).floor()
         return torch.cat([x - 0.5, (levels - coarse) / self.modulus - 0.5], 1)

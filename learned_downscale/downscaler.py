@@ -234,7 +234,7 @@ class Downscaler(nn.Module):
             (N, 3, height, width), in [0, 1], same dtype and device; a new tensor.
 
         Raises:
-            TypeError: x is not a floating-point tensor.
+            TypeError: x is not a floating-point tensor, or E was made another dtype than float32.
             ValueError: x is not (N, 3, H, W), or is empty.
         """
         if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -247,6 +247,11 @@ class Downscaler(nn.Module):
             raise ValueError(
                 f"Downscaler takes (N, 3, H, W), none of them 0, got {tuple(x.shape)}; "
                 "use learned_downscale.resize for single, grey or transparent images"
+            )
+        if self.stem.weight.dtype != torch.float32:
+            raise TypeError(
+                f"this Downscaler was made {self.stem.weight.dtype}, which its whole numbers do "
+                "not fit in; keep it float32 (.float()): it takes images of any float dtype"
             )
         dtype, x = x.dtype, x.float()  # antialiasing has no half precision on CPUs
         return self.thumbnail(x, size or self.thumbnail_size(*x.shape[-2:]), levels).to(dtype)

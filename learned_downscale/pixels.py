@@ -38,6 +38,8 @@ _PIL_VIA = {
     "La": "LA",
     "RGBa": "RGBA",
 }
+# Of these, the ones in which a code would not come back.
+PIL_INEXACT = ("YCbCr", "HSV", "RGBa")
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 # (N, h, w, C) as `engine.tiles.downscale` gives them -> an image of the kind that came in

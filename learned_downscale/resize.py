@@ -173,9 +173,9 @@ def _job(
     plan = make_plan(source, target, None if given is None else given.factor)
     mode = getattr(image, "mode", None)
     coded = source != target and given is not None and given.modulus > 1
+    if coded and mode in (*pixels.PIL_BICUBIC_ONLY, *pixels.PIL_INEXACT):
+        raise ValueError(f"{_CODED}, which an image of mode {mode} does not hold: {_RGB}")
     if mode in pixels.PIL_BICUBIC_ONLY:
-        if coded:
-            raise ValueError(f"{_CODED}, and has none to write in an image of mode {mode}: {_RGB}")
         if source != target:
             reason = f"plain bicubic: E is trained on RGB, not on {mode}"
             plan = replace(_plain(source, target, reason), backend="Pillow")
@@ -311,7 +311,8 @@ def target_size(
     """(width, height) that `resize` gives for a source (width, height); raises as `resize`."""
     if isinstance(size, numbers.Real) and not isinstance(size, bool):
         try:
-            factor = float(size)
+            # the 1.3 that is written, not the one that float32 holds
+            factor = float(str(size) if type(size).__module__ == "numpy" else size)
         except OverflowError:
             factor = math.inf
         if not math.isfinite(factor) or factor <= 0:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from PIL import Image
 
 import learned_downscale
 from learned_downscale.cli import main
+from learned_downscale.convert import convert_file, find_jobs
 
 
 def run(*arguments: object) -> Result:
@@ -282,3 +287,73 @@ def test_a_code_is_never_saved_as_jpeg(folder: Path, tmp_path: Path) -> None:
         with Image.open(out / f"deep/b.{ending}") as small:
             want = learned_downscale.resize(drawn_photo(161, 118), 4, weights=model)
             assert np.array_equal(small, want)
+
+
+def test_a_copy_carries_no_code(tmp_path: Path) -> None:
+    """An image that has the size already would be one, among thumbnails that networks decode."""
+    (tmp_path / "in").mkdir()
+    for side in (64, 16):
+        drawn_photo(side, side).save(tmp_path / "in" / f"{side}.png")
+    options = ("--size", "16x16", "--weights", "x4-machine")
+    result = run("convert", tmp_path / "in", tmp_path / "out", *options)
+    assert result.exit_code == 1 and "would carry no code" in result.stderr
+    assert files_in(tmp_path / "out") == ["64.png"]
+    for mode in ("YCbCr", "HSV", "RGBa"):  # it would not come back from these
+        with pytest.raises(ValueError, match=f"mode {mode} does not hold"):
+            learned_downscale.resize(Image.new(mode, (64, 64)), 4, weights="x4-machine")
+
+
+def test_exif_of_a_jpeg_in_a_tiff(tmp_path: Path) -> None:
+    """Tags of the JPEG's pixels are not those of the TIFF's."""
+    exif = Image.Exif()
+    exif.update({0x0100: 320, 0x0101: 240, 0x0106: 6, 0x010F: "a maker"})
+    exif.get_ifd(0x8769)[0x8827] = 400
+    photo = drawn_photo(320, 240)
+    photo.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    assert run("convert", tmp_path / "a.jpg", tmp_path / "a.tif", "--factor", 4).exit_code == 0
+    with Image.open(tmp_path / "a.tif") as small, Image.open(tmp_path / "a.jpg") as large:
+        assert np.array_equal(small, learned_downscale.resize(large, 4))
+        kept = small.getexif()
+    assert kept[0x010F] == "a maker" and kept.get_ifd(0x8769)[0x8827] == 400
+
+
+def test_palettes_of_the_size_already(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    drawn_photo(64, 48).quantize(16).save(tmp_path / "in" / "a.png")
+    for ending in ("webp", "jpg"):
+        options = ("--size", "64x48", "--format", ending)
+        assert run("convert", tmp_path / "in", tmp_path / "out", *options).exit_code == 0
+        with Image.open(tmp_path / "out" / f"a.{ending}") as small:
+            assert small.mode == "RGB"
+
+
+def test_what_cannot_be_read_is_told(folder: Path, tmp_path: Path) -> None:
+    """A link to itself and a folder without permission; the rest is done."""
+    (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
+    walk, error = os.walk, PermissionError(13, "Permission denied", str(folder / "deep"))
+
+    def without_deep(top: Path, onerror: Callable[[OSError], None]) -> Iterator[Any]:
+        if top == folder / "deep":
+            error.filename = str(top)
+        onerror(error)
+        yield from (entry for entry in walk(top) if "deep" not in entry[0])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "walk", without_deep)
+        result = run("convert", folder, tmp_path / "out", "--factor", 4)
+        assert result.exit_code == 1 and "3 converted, 2 failed" in result.stdout
+        assert f"failed: {folder / 'deep'}: " in result.stderr
+        assert f"failed: {folder / 'loop.jpg'}: " in result.stderr
+        result = run("convert", folder / "deep", tmp_path / "other", "--factor", 4)
+        assert result.exit_code == 2 and "Permission denied" in result.stderr
+
+
+def test_threads_write_their_own_files(tmp_path: Path) -> None:
+    for i in range(24):
+        Image.new("RGB", (32, 32), (10 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    jobs = find_jobs(tmp_path, tmp_path / "out")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda job: convert_file(job, 4), jobs))
+    for i in range(24):
+        with Image.open(tmp_path / "out" / f"{i}.png") as small:
+            assert small.getpixel((4, 4)) == (10 * i, 0, 0)

@@ -101,6 +101,8 @@ def test_same_dtype(dtype: torch.dtype, photo: Image.Image) -> None:
     out = model(x.to(dtype))
     assert out.dtype == dtype
     assert (out.float() - model(x)).abs().max() < 8 / 255  # 8 bits of bfloat16 are not enough
+    with pytest.raises(TypeError, match="keep it float32"):
+        model.to(dtype)(x.to(dtype))
 
 
 @pytest.mark.parametrize(

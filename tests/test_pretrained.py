@@ -91,6 +91,14 @@ def test_a_decoder_notices_thumbnails_without_a_code() -> None:
         warnings.simplefilter("error")
         least = error(small)
         Decoder(4, modulus=8)(torch.zeros(1, 3, 8, 8))  # to be trained: nothing is checked
+    empty = torch.zeros(0, 3, 8, 8)
+    decoder = Decoder.from_pretrained("x4-machine")
+    assert decoder(empty).shape == (0, 3, 32, 32)
+    exact = decoder(tensor(small))
+    for dtype, off in ((torch.float16, 0.01), (torch.bfloat16, 0.05), (torch.float64, 1e-5)):
+        rebuilt = decoder.to(dtype)(tensor(small))  # as part of a network of that dtype
+        assert rebuilt.dtype == dtype and (rebuilt - exact).abs().max() < off
+        decoder = Decoder.from_pretrained("x4-machine")
     for wrong, message in (
         (255 * tensor(small), "up to 255"),
         (tensor(small)[0], "a first axis"),

@@ -201,6 +201,7 @@ def test_grey_agrees_with_colour(photo: Image.Image) -> None:
         (1.1, "up", (100, 92)),
         (1000, "down", (1, 1)),
         (np.float32(2), "up", (55, 51)),
+        (np.float32(2.2), "down", (50, 45)),  # it holds 2.2000000477
         ((30, 20), "up", (30, 20)),
         (np.array([30, 20]), "up", (30, 20)),
         ([110, 101], "up", (110, 101)),

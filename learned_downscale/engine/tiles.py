@@ -192,7 +192,7 @@ def tiles(source: Source, size: tuple[int, int], threads: int) -> Iterator[Tile]
     height, width = size
     across = math.ceil(source.width / WIDEST)
     pixels = source.height * source.width
-    largest = min(TILE, AT_ONCE // threads) // (2 if source.alpha else 1)
+    largest = min(TILE, max(1, AT_ONCE // threads)) // (2 if source.alpha else 1)
     each = min(largest, max(SMALLEST, math.ceil(source.count * pixels / threads)))
     if pixels * 2 <= each:  # several small images at once
         for images in _cut(source.count, math.ceil(source.count / (each // pixels))):
