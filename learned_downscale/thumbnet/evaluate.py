@@ -105,7 +105,8 @@ def _hidden(settings: Settings) -> list[str]:
 
 
 def otherwise(settings: Settings) -> list[str]:
-    """What else a run does otherwise than the recipe."""
+    """What else a run does otherwise than the recipe; and its stage 1, but for the auto-encoder,
+    which is behind most figures there are."""
     marks, recipe = [], PRESETS["default"]
     if settings.downscaler == "learned" and settings.channels != recipe.channels:
         marks.append(f"{settings.channels} channels")
