@@ -539,7 +539,7 @@ def test_students(photos: Photos, teacher: Path, tmp_path: Path) -> None:
     x = torch.rand(1, 3, 32, 32)
     logits, maps = T.read(x)
     assert torch.equal(logits, T(x)) and maps.shape[0] == 1 and maps.ndim == 4
-    wide = T.student(first_stride=False).read(x)[1]
+    wide = T.student(first_stride=1).read(x)[1]
     assert wide.shape[-1] == 2 * maps.shape[-1] and T.read(x)[1].shape == maps.shape
     larger = torch.nn.functional.interpolate(x, (40, 40), mode="bicubic").clamp(0, 1)
     assert torch.allclose(T.student(rescale=1.25)(x), T(larger), atol=1e-5)

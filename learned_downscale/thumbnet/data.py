@@ -6,11 +6,12 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -127,8 +128,9 @@ def _square(content: bytes, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Batch:
-    """x: (N, 3, h, w) uint8; labels: (N,); index: (N,) places in the Photos; quality: of the JPEG
-    that the thumbnails pass through, None for none."""
+    """x: (N, 3, h, w) uint8; labels: (N,), or (N, classes) probabilities of blended photos; index:
+    (N,) places in the Photos; quality: of the JPEG that the thumbnails pass through, None for none.
+    """
 
     x: Tensor
     labels: Tensor
@@ -138,14 +140,27 @@ class Batch:
 
 @dataclass(frozen=True)
 class Draw:
-    """What chance decided of a batch: which photos (N,), the side of the crops, their corners
-    (N, 2; top and left), flips (N,), and the JPEG quality."""
+    """What chance decided of a batch: which photos (N,), the sides of their crops (N, 2; height and
+    width) and corners (N, 2; top and left), px, flips (N,), the JPEG quality, and what part of a
+    photo is its own, 1 where none are blended. enlarge: the crops, to the photo's sides."""
 
     index: Tensor
-    side: int
+    sides: Tensor
     corners: Tensor
     flips: Tensor
     quality: int | None
+    own: float = 1.0
+    enlarge: bool = False
+
+    def part(self, part: slice) -> Draw:
+        """Of some of the photos."""
+        some = {k: getattr(self, k)[part] for k in ("index", "sides", "corners", "flips")}
+        return replace(self, **some)
+
+    def before(self) -> Draw:
+        """Of the photos that each is blended with: the ones before them."""
+        other = {k: getattr(self, k).roll(1, 0) for k in ("index", "sides", "corners", "flips")}
+        return replace(self, **other)
 
 
 class Augmented:
@@ -153,8 +168,10 @@ class Augmented:
     sees exactly what an uninterrupted one would have seen, and so do several processes.
 
     Augmentation (ours): flips, and crops at the photo's own resolution (never resampled, so
-    the detail that E learns from is real): one crop size a batch, one place an image. It runs
-    where the photos are: on a GPU they are copied there once, as uint8.
+    the detail that E learns from is real): one crop size a batch, one place an image. With
+    `enlarge`, crops of any size and aspect, enlarged (bilinear) to the photo's sides; with `mixup`,
+    photos of some batches are blended, up to half and half. It runs where the photos are: on a GPU
+    they are copied there once, as uint8.
     """
 
     def __init__(
@@ -166,22 +183,26 @@ class Augmented:
         seed: int,
         device: torch.device | str = "cpu",
         jpeg: float = 0.0,
+        enlarge: bool = False,
+        mixup: float = 0.0,
     ):
-        """min_crop: smallest side of a crop as a part of the photo's; grid: crop sides and the
-        photo's own are multiples of it; jpeg: part of the batches with a JPEG quality."""
+        """min_crop: smallest side of a crop as a part of the photo's (with `enlarge`, the root of
+        the smallest area); grid: crop sides and the photo's own are multiples of it; jpeg, mixup:
+        part of the batches with a JPEG quality, and of those that are blended."""
         side = photos.images.shape[-1]
         self.grid = grid
         if side % grid:
             raise ValueError(f"photos are {side} px, not a multiple of {grid}; change the size")
         self.images, self.labels = photos.images.to(device), photos.labels.to(device)
+        self.classes = len(photos.classes)
         self.batch_size, self.seed = min(batch_size, len(photos)), seed
-        self.jpeg = jpeg
+        self.min_crop, self.jpeg, self.enlarge, self.mixup = min_crop, jpeg, enlarge, mixup
         self.sides = [s for s in range(grid, side + 1, grid) if s >= min_crop * side]
         self.steps_per_epoch = len(photos) // self.batch_size
 
     def draw(self, step: int, crop: float = 0.0) -> Draw:
         """The choices of a batch, on the CPU; crop: the side of its crops, if not by chance, as a
-        part of the photo's."""
+        part of the photo's: they are neither enlarged nor blended then."""
         epoch, within = divmod(step, self.steps_per_epoch)
         order = torch.randperm(len(self.images), generator=generator(self.seed, 0, epoch))
         index = order[within * self.batch_size : (within + 1) * self.batch_size]
@@ -194,19 +215,70 @@ class Augmented:
         flips = torch.rand(len(index), generator=chance) < 0.5
         saved = float(torch.rand((), generator=chance)) < self.jpeg
         quality = int(torch.randint(70, 96, (), generator=chance)) if saved else None
-        return Draw(index, side, corners, flips, quality)
+        sides = torch.full((len(index), 2), side)
+        if crop:
+            return Draw(index, sides, corners, flips, quality)
+        if self.enlarge:
+            sides, corners = self._any_box(len(index), chance)
+        own = 1.0
+        if float(torch.rand((), generator=chance)) < self.mixup:
+            own = 1 - float(torch.rand((), generator=chance)) / 2
+        return Draw(index, sides, corners, flips, quality, own, self.enlarge)
+
+    def _any_box(self, count: int, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Sides and corners of crops as torchvision's RandomResizedCrop draws them."""
+        side = self.images.shape[-1]
+        area, turn, *places = torch.rand(4, count, generator=chance)
+        area = self.min_crop**2 + (1 - self.min_crop**2) * area
+        aspect = (3 / 4) * (16 / 9) ** turn  # 3/4 to 4/3, all ratios as likely
+        sides = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], 1)
+        sides = (sides * side).round().clamp(1, side)
+        corners = (torch.stack(places, 1) * (side - sides + 1)).floor()
+        return sides.long(), corners.long()
 
     def take(self, draw: Draw, part: slice = slice(None)) -> Batch:
         """The photos of a draw, or of a part of it."""
+        mine = draw.part(part)
+        index = mine.index.to(self.images.device)
+        x, labels = self._crops(mine), self.labels[index]
+        if draw.own < 1:
+            theirs = draw.before().part(part)
+            blend = draw.own * x.float() + (1 - draw.own) * self._crops(theirs).float()
+            x = blend.round().byte()
+            one_hot = torch.eye(self.classes, device=x.device)
+            other = one_hot[self.labels[theirs.index.to(x.device)]]
+            labels = draw.own * one_hot[labels] + (1 - draw.own) * other
+        return Batch(x, labels, index, draw.quality)
+
+    def _crops(self, draw: Draw) -> Tensor:
+        """(N, 3, h, w) uint8."""
         device = self.images.device
-        index, corners, flips = (t[part].to(device) for t in (draw.index, draw.corners, draw.flips))
-        along = torch.arange(draw.side, device=device)
+        index, sides, corners, flips = (
+            t.to(device) for t in (draw.index, draw.sides, draw.corners, draw.flips)
+        )
+        if draw.enlarge:
+            return self._enlarged(index, sides, corners, flips)
+        along = torch.arange(int(draw.sides[0, 0]), device=device)
         rows = corners[:, :1] + along
         columns = corners[:, 1:] + torch.where(flips[:, None], along.flip(0), along)
         x = self.images.permute(0, 2, 3, 1)[
             index[:, None, None], rows[:, :, None], columns[:, None, :]
         ]
-        return Batch(x.permute(0, 3, 1, 2), self.labels[index], index, draw.quality)
+        return x.permute(0, 3, 1, 2)
+
+    def _enlarged(self, index: Tensor, sides: Tensor, corners: Tensor, flips: Tensor) -> Tensor:
+        side = self.images.shape[-1]
+        scale = sides / side  # of height and width, as parts of the photo's
+        middle = (2 * corners + sides) / side - 1  # in [-1, 1]
+        theta = torch.zeros(len(index), 2, 3, device=index.device)
+        theta[:, 0, 0] = torch.where(flips, -scale[:, 1], scale[:, 1])
+        theta[:, 1, 1] = scale[:, 0]
+        theta[:, :, 2] = middle.flip(1)  # x before y
+        grid = F.affine_grid(theta, [len(index), 3, side, side], align_corners=False)
+        x = F.grid_sample(
+            self.images[index].float(), grid, padding_mode="border", align_corners=False
+        )
+        return x.round().byte()
 
     def __getitem__(self, step: int) -> Batch:
         return self.take(self.draw(step))

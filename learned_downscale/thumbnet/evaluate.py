@@ -127,6 +127,12 @@ def otherwise(settings: Settings) -> list[str]:
         marks.append("JPEG" if settings.jpeg == 1 else f"JPEG in {settings.jpeg:.0%}")
     if settings.kd and settings.kd_on == "crop":
         marks.append("T on crops")
+    if settings.epochs and settings.enlarge:
+        marks.append(f"crops from {settings.min_crop:g} enlarged")
+    if settings.epochs and settings.mixup:
+        marks.append(f"mixup {settings.mixup:g}")
+    if settings.epochs and settings.batch_norm != "teacher":
+        marks.append("batch norm of batches")
     if settings.others:
         marks.append(f"E for {called(settings.others)}, too")
     if not settings.student_lr and settings.epochs > 1:

@@ -99,19 +99,19 @@ class Classifier(nn.Module):
                 hook.remove()
 
     def student(
-        self, first_stride: bool = True, front: nn.Module | None = None, rescale: float = 1.0
+        self, first_stride: int = 0, front: nn.Module | None = None, rescale: float = 1.0
     ) -> Classifier:
-        """S: a copy of T to be trained; without `first_stride`, its first layer keeps the
-        thumbnail's resolution, at four times the operations. It may begin with a `front`, a
-        `Decoder`; what it has then is made larger or smaller (bicubic) by `rescale`.
+        """S: a copy of T to be trained; a `first_stride` above 0 takes the place of its first
+        strided layer's. It may begin with a `front`, a `Decoder`; what it has then is made larger
+        or smaller (bicubic) by `rescale`.
 
         Batch norm stays at T's statistics: in training mode it forgets them within the first
         hundreds of steps of small batches, and S never recovers (measured).
         """
         S = copy.deepcopy(self)
-        if not first_stride:
+        if first_stride:
             first = next(m for m in S.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1)
-            first.stride = (1, 1)
+            first.stride = (first_stride, first_stride)
         if front is not None:
             S.front = front.to(self.mean.device)
         S.rescale = rescale

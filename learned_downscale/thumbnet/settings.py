@@ -27,7 +27,9 @@ class Settings:
     # Networks, as in student, with commas between, that take turns with S, a batch each: E learns
     # for them, too. They are not trained, and no part of what is measured.
     others: str = ""
-    first_stride: bool = True  # False: S's first layer has no stride (4 times the operations)
+    # Of S's first layer; 0: T's own. 1 costs four times the operations; 4 reads what is rebuilt at
+    # twice the sides at the cost of T's stride of 2.
+    first_stride: int = 0
     # S first rebuilds the photo at this many times the thumbnail's sides, by a few layers of its
     # own (`Decoder`); 1: it does not, and cannot read the fine detail that E hides in thumbnails.
     rebuild: int = 1
@@ -53,6 +55,10 @@ class Settings:
 
     # Crop sides lie in [min_crop, 1] of the photo's.
     min_crop: float = 0.85
+    # In stage 2 each crop has a size and an aspect of its own and is enlarged to the photo's sides,
+    # as torchvision's RandomResizedCrop does.
+    enlarge: bool = False
+    mixup: float = 0.0  # part of stage 2's batches whose photos are blended (Zhang et al. 2018)
     # Part of the batches whose thumbnails pass through JPEG, quality 70 to 95, before S sees them.
     jpeg: float = 0.0
     kd_on: Literal["photo", "crop"] = "photo"  # what T sees; "crop" costs T's forward pass a step
@@ -60,6 +66,8 @@ class Settings:
     student_lr: float = 1e-4
     downscaler_lr: float = 4e-3  # 2e-3 gave the same accuracy (measured)
     weight_decay: float = 0.05  # S only: E is too small to need it
+    # Statistics of S's batch norm in stage 2: T's, as they are, or the batches' own.
+    batch_norm: Literal["teacher", "batches"] = "teacher"
     warmup: float = 0.05  # part of the steps in which the learning rates rise from 0
 
     # L = cl L_CL + kd L_KD + mm L_MM + fm L_FM; 0 switches a loss off
@@ -85,7 +93,17 @@ class Settings:
         _check(
             self,
             (*counts, *rates, "temperature"),
-            ("seed", "epochs", "student_lr", "weight_decay", "cl", "kd", "mm", "fm"),
+            (
+                "seed",
+                "epochs",
+                "student_lr",
+                "weight_decay",
+                "cl",
+                "kd",
+                "mm",
+                "fm",
+                "first_stride",
+            ),
         )
         if not (self.cl or self.kd or self.fm):
             raise ValueError("cl, kd and fm are all 0: nothing would train S")
@@ -142,8 +160,13 @@ class Settings:
                 f"E would stay untrained: freeze is {self.freeze}, stage1 {self.stage1}, and start "
                 "names no weights"
             )
-        if not 0 <= self.jpeg <= 1:
-            raise ValueError(f"jpeg is {self.jpeg}; it must lie from 0 to 1")
+        for name in ("jpeg", "mixup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
+        if self.mixup and self.kd and self.kd_on == "photo":
+            raise ValueError(
+                "with mixup T must see the blended photos; set kd_on to crop, or kd to 0"
+            )
         if self.factor < 2:
             raise ValueError(f"factor is {self.factor}; it must be 2 or above")
         if self.size % (2 * self.factor):

@@ -90,8 +90,8 @@ class Row:
 def student(settings: Settings) -> str:
     """What reads the thumbnails."""
     parts = [called(settings.student)]
-    if not settings.first_stride:
-        parts.append("no first stride")
+    if settings.first_stride:
+        parts.append(f"first stride {settings.first_stride}")
     if settings.rebuild > 1:
         parts.append(f"rebuilds {settings.rebuild}x")
         if settings.decoder_width != Settings.decoder_width:

@@ -222,12 +222,19 @@ def train(
         settings.seed,
         device,
         settings.jpeg,
+        settings.enlarge,
+        settings.mixup,
     )
     parts = accelerator.num_processes * settings.accumulate
     if batches.batch_size < parts:
         raise ValueError(
             f"batches of {batches.batch_size} cannot be computed in {parts} parts; "
             "lower accumulate or start fewer processes"
+        )
+    if parts > 1 and settings.batch_norm == "batches":
+        raise ValueError(
+            f"batch norm needs whole batches, but each would be computed in {parts} parts; "
+            "set batch_norm to teacher, or accumulate to 1 in one process"
         )
     E, S = make_downscaler(settings), make_student(settings, teacher, photos.classes)
     others = make_others(settings, teacher, S, photos.classes)
@@ -267,6 +274,10 @@ def train(
         if saved and saved["stage"] == stage:
             optimiser.load_state_dict(saved["optimiser"])
             schedule.load_state_dict(saved["schedule"])
+        if stage == 2 and settings.batch_norm == "batches":
+            for module in S.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train()
         model = accelerator.prepare_model(together)
         weights = _weights(settings, stage)
         # T sees the whole photos once, or each crop
@@ -285,8 +296,9 @@ def train(
                     loss = torch.stack([weights[name] * some[name] for name in weights]).sum()
                     # several processes: the mean of their gradients is taken
                     accelerator.backward(loss * (share * accelerator.num_processes))
-                    for name, value in {"loss": loss, **some}.items():
-                        terms[name] += share * value.item()  # waits for a GPU, too
+                    values = torch.stack([loss, *(some[name] for name in weights)]).tolist()
+                    for name, value in zip(terms, values, strict=True):  # waits for a GPU, too
+                        terms[name] += share * value
             terms = _sum(accelerator, terms)
             if not math.isfinite(terms["loss"]):
                 raise ValueError(
@@ -309,6 +321,7 @@ def train(
         if done == stop_after:
             break
 
+    S.eval()
     if done == total and log is not None:
         keep(E, run / DOWNSCALER)
         keep(S, run / STUDENT)
