@@ -90,6 +90,7 @@ def evaluate(
     from learned_downscale.thumbnet.evaluate import evaluate as measure
     from learned_downscale.thumbnet.evaluate import markdown
 
+    torch.backends.cudnn.allow_tf32 = False  # else float32 is none on a GPU
     device = "cuda" if torch.cuda.is_available() else "cpu"
     T.to(device)
     other = None if reader is None else load_network(reader, photos.classes).to(device)

@@ -99,11 +99,15 @@ class Classifier(nn.Module):
                 hook.remove()
 
     def student(
-        self, first_stride: int = 0, front: nn.Module | None = None, rescale: float = 1.0
+        self,
+        first_stride: int = 0,
+        front: nn.Module | None = None,
+        rescale: float = 1.0,
+        crop_odd: bool = False,
     ) -> Classifier:
         """S: a copy of T to be trained; a `first_stride` above 0 takes the place of its first
         strided layer's. It may begin with a `front`, a `Decoder`; what it has then is made larger
-        or smaller (bicubic) by `rescale`.
+        or smaller (bicubic) by `rescale`. With `crop_odd` its strided layers round sides down.
 
         Batch norm stays at T's statistics: in training mode it forgets them within the first
         hundreds of steps of small batches, and S never recovers (measured).
@@ -112,10 +116,28 @@ class Classifier(nn.Module):
         if first_stride:
             first = next(m for m in S.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1)
             first.stride = (first_stride, first_stride)
+        if crop_odd:
+            for module in S.model.modules():
+                if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+                    module.register_forward_pre_hook(_without_odd_border)
         if front is not None:
             S.front = front.to(self.mean.device)
         S.rescale = rescale
         return S.eval().requires_grad_(True)
+
+
+def _without_odd_border(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """What a strided layer that rounds sides up (an odd kernel) is given in place of odd maps."""
+    (x,) = inputs
+    kernel, stride = (
+        value if isinstance(value, tuple) else (value, value)
+        for value in (module.kernel_size, module.stride)
+    )
+    for dimension, k, s in zip((-2, -1), kernel, stride, strict=True):
+        side = x.shape[dimension]
+        if s == 2 and k % 2 and side % 2 and side > 1:
+            x = x.narrow(dimension, 1, side - 2)
+    return x
 
 
 def _last_maps(network: Classifier) -> list[str]:

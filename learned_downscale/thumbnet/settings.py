@@ -30,6 +30,9 @@ class Settings:
     # Of S's first layer; 0: T's own. 1 costs four times the operations; 4 reads what is rebuilt at
     # twice the sides at the cost of T's stride of 2.
     first_stride: int = 0
+    # S's strided layers leave out the border of odd maps: 7 px become 3, not 4. So S costs no more
+    # than its part of T's operations.
+    crop_odd: bool = False
     # S first rebuilds the photo at this many times the thumbnail's sides, by a few layers of its
     # own (`Decoder`); 1: it does not, and cannot read the fine detail that E hides in thumbnails.
     rebuild: int = 1

@@ -59,7 +59,8 @@ class Row:
     classifies one thumbnail, as the paper counts; params: its parameters. downscaler_flops:
     multiply-adds of the thumbnail of one photo. activation_mb: largest input and output of a
     layer together, float32.
-    images_per_s: thumbnails classified, in batches of 32, on this machine. psnr, ssim: E's
+    images_per_s: thumbnails classified, in batches of 32, on this machine's CPU; None where the
+    figures come from a GPU. psnr, ssim: E's
     thumbnails against Pillow's bicubic; psnr in dB. png_kb: mean size of the thumbnails as PNG
     files, kB. modulus: of E's code, 1 where it writes none. otherwise: what the runs do otherwise
     than the recipe, but for the code and the losses' weights. settings: the runs', where they are
@@ -92,6 +93,8 @@ def student(settings: Settings) -> str:
     parts = [called(settings.student)]
     if settings.first_stride:
         parts.append(f"first stride {settings.first_stride}")
+    if settings.crop_odd:
+        parts.append("odd maps cropped")
     if settings.rebuild > 1:
         parts.append(f"rebuilds {settings.rebuild}x")
         if settings.decoder_width != Settings.decoder_width:
@@ -271,7 +274,7 @@ def _row(
         params=sum(p.numel() for p in network.parameters()),
         downscaler_flops=None if downscaler is None else downscaler_cost(downscaler, factor, x),
         activation_mb=activation_bytes(network, thumbnail) / 1e6,
-        images_per_s=_speed(network, thumbnail),
+        images_per_s=None if thumbnail.is_cuda else _speed(network, thumbnail),
     )
 
 
@@ -330,7 +333,7 @@ def _speed(network: nn.Module, x: Tensor) -> float:
     times = []
     for _ in range(6):
         start = time.perf_counter()
-        network(batch).sum().item()  # waits for a GPU, too
+        network(batch)
         times.append(time.perf_counter() - start)
     return len(batch) / statistics.median(times[1:])
 
@@ -358,7 +361,7 @@ def markdown(rows: Sequence[Row]) -> str:
             f"{r.params / 1e6:.1f}",
             "" if r.downscaler_flops is None else f"{r.downscaler_flops / 1e6:.2f}",
             f"{r.activation_mb:.1f}",
-            f"{r.images_per_s:.0f}",
+            "" if r.images_per_s is None else f"{r.images_per_s:.0f}",
             "" if r.psnr is None else f"{r.psnr:.1f}",
             "" if r.ssim is None else f"{r.ssim:.3f}",
             "" if r.png_kb is None else f"{r.png_kb:.1f}",

@@ -149,7 +149,7 @@ def make_student(settings: Settings, teacher: Classifier, classes: tuple[str, ..
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed + 2)
         front = new_decoder(settings) if settings.rebuild > 1 else None
-    return network.student(settings.first_stride, front, settings.rescale)
+    return network.student(settings.first_stride, front, settings.rescale, settings.crop_odd)
 
 
 def make_others(
@@ -157,7 +157,10 @@ def make_others(
 ) -> list[Classifier]:
     """The networks that take turns with S, frozen, behind S's decoder if it has one."""
     found = [_network(name, teacher, classes) for name in settings.others.split(",") if name]
-    made = [o.student(settings.first_stride, S.front, settings.rescale) for o in found]
+    made = [
+        o.student(settings.first_stride, S.front, settings.rescale, settings.crop_odd)
+        for o in found
+    ]
     return [other.requires_grad_(False) for other in made]
 
 
