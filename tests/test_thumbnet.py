@@ -166,6 +166,45 @@ def test_batches(photos: Photos) -> None:
     assert not torch.equal(batches[batches.steps_per_epoch].index, epoch[0].index)
 
 
+def test_enlarged_crops_are_pillows(photos: Photos) -> None:
+    batches = Augmented(photos, 24, 0.5, 4, seed=1, enlarge=True)
+    draw = batches.draw(0)
+    batch = batches.take(draw)
+    areas = draw.sides.prod(1) / 32**2
+    assert batch.x.shape == (24, 3, 32, 32)
+    assert 0.2 < areas.min() < 0.5 and 0.7 < areas.max() <= 1
+    assert len(draw.sides.unique(dim=0)) > 12 and len(draw.corners.unique(dim=0)) > 12
+    boxes = zip(draw.corners.tolist(), draw.sides.tolist(), strict=True)
+    for image, i, flip, ((top, left), (height, width)) in zip(
+        batch.x, draw.index, draw.flips, boxes, strict=True
+    ):
+        photo = Image.fromarray(photos.images[i].permute(1, 2, 0).numpy())
+        box = (left, top, left + width, top + height)
+        want = np.asarray(photo.resize((32, 32), Image.Resampling.BILINEAR, box=box), np.int16)
+        got = image.permute(1, 2, 0).numpy()[:, ::-1] if flip else image.permute(1, 2, 0).numpy()
+        # Pillow takes pixels beyond the box where there are none in it
+        assert np.abs(got - want)[2:-2, 2:-2].max() <= 2
+    assert batches.draw(0, crop=0.5).sides.tolist() == [[16, 16]] * 24  # stage 1: as they are
+
+
+def test_blended_photos(photos: Photos) -> None:
+    plain, blended = (Augmented(photos, 6, 0.7, 4, seed=1, mixup=m) for m in (0.0, 1.0))
+    draw = blended.draw(2)
+    a, b = plain[2], blended.take(draw)
+    assert 0.5 <= draw.own < 1 and plain.draw(2).own == 1
+    want = draw.own * a.x.float() + (1 - draw.own) * a.x.roll(1, 0).float()
+    assert torch.equal(b.x, want.round().byte())
+    assert torch.allclose(b.labels.sum(1), torch.ones(6))
+    assert torch.allclose(
+        b.labels.gather(1, a.labels[:, None])[:, 0] >= draw.own - 1e-6,
+        torch.ones(6, dtype=torch.bool),
+    )
+    part = blended.take(draw, slice(1, None, 2))  # one of two processes
+    assert torch.equal(part.x, b.x[1::2]) and torch.equal(part.labels, b.labels[1::2])
+    some = Augmented(photos, 6, 0.7, 4, seed=1, mixup=0.5)
+    assert 10 < sum(some.draw(i).own < 1 for i in range(40)) < 30
+
+
 def test_classes() -> None:
     labels = ["owl, Strix", "fish", "Golden_Retriever", "crane", "crane"]
     assert match_classes(["strix", "golden retriever"], labels) == [0, 2]
@@ -451,6 +490,19 @@ def test_e_from_other_weights_stays_frozen(photos: Photos, teacher: Path, tmp_pa
     assert torch.equal(again.state_dict()["out.weight"], first.out.weight)
 
 
+def test_s_begins_with_the_decoder_beside_e(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    T = load_teacher(teacher, CLASSES)
+    start, D = tmp_path / "weights", Decoder(2, 8)
+    pretrained.save(start, Downscaler(2, 8), "", decoder=D)
+    settings = replace(
+        SETTINGS, epochs=0, rebuild=2, decoder_width=8, start=str(start), freeze="always"
+    )
+    _, S = train(settings, photos, T, tmp_path / "run")
+    assert all(torch.equal(v, D.state_dict()[k]) for k, v in S.front.state_dict().items())
+    _, S = train(replace(settings, decoder_width=16), photos, T, tmp_path / "wider")
+    assert S.front.config["width"] == 16  # another kind of decoder: from scratch
+
+
 def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
     """With a modulus, S's decoder rebuilds stripes that bicubic thumbnails have lost."""
     photos = fine_textures(16, 0)
@@ -492,6 +544,7 @@ def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
         ({"fm": 1.0, "epochs": 0, "freeze": "always", "start": "x2"}, "neither has FM"),
         ({"student_lr": 0.0, "downscaler": "box"}, "stage 2 would train nothing"),
         ({"epochs": 0}, "E would not be trained"),
+        ({"mixup": 0.5}, "must see the blended photos"),
     ],
 )
 def test_settings_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
@@ -543,6 +596,10 @@ def test_students(photos: Photos, teacher: Path, tmp_path: Path) -> None:
     assert wide.shape[-1] == 2 * maps.shape[-1] and T.read(x)[1].shape == maps.shape
     larger = torch.nn.functional.interpolate(x, (40, 40), mode="bicubic").clamp(0, 1)
     assert torch.allclose(T.student(rescale=1.25)(x), T(larger), atol=1e-5)
+    odd = torch.rand(1, 3, 28, 28)  # maps of 14, 7 and, rounded up, 4 px
+    up, down = (T.student(crop_odd=c).read(odd)[1].shape[-1] for c in (False, True))
+    assert (up, down) == (4, 3)
+    assert torch.allclose(T.student(crop_odd=True)(x), T(x), atol=1e-6)  # no map is odd
     settings = replace(SETTINGS, epochs=1, student="test_thumbnet:small_network", fm=1.0)
     _, S = train(settings, photos, T, tmp_path)
     assert S.read(x)[1].shape[1] == 5
@@ -552,6 +609,22 @@ def test_students(photos: Photos, teacher: Path, tmp_path: Path) -> None:
         load_teacher("test_thumbnet:nothing", CLASSES)
     with pytest.raises(ValueError, match="no layer"):
         load_teacher(teacher, CLASSES, "nothing")
+
+
+def test_batch_norm_of_batches(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    T = load_teacher(teacher, CLASSES)
+    means = {k: v for k, v in T.state_dict().items() if k.endswith("running_mean")}
+    kept, own = (replace(SETTINGS, epochs=1, batch_norm=b) for b in ("teacher", "batches"))
+    _, S = train(kept, photos, T, tmp_path / "kept")
+    assert all(torch.equal(S.state_dict()[k], v) for k, v in means.items())
+    _, S = train(own, photos, T, tmp_path / "own")
+    assert not any(torch.equal(S.state_dict()[k], v) for k, v in means.items())
+    assert not any(module.training for module in S.modules())
+    _, _, again = load_run(tmp_path / "own", T, CLASSES)
+    x = torch.rand(1, 3, 16, 16)
+    assert torch.equal(S(x), again(x))
+    with pytest.raises(ValueError, match="needs whole batches"):
+        train(replace(own, accumulate=2), photos, T, tmp_path / "parts")
 
 
 def small_network() -> torch.nn.Module:
@@ -774,6 +847,8 @@ def test_divergence_is_told(photos: Photos, teacher: Path, tmp_path: Path) -> No
         {"warmup": 1.0},
         {"min_crop": 0.0},
         {"min_crop": 1.5},
+        {"mixup": 1.5},
+        {"first_stride": -1},
     ],
 )
 def test_wrong_settings(wrong: dict[str, float]) -> None:

