@@ -156,7 +156,10 @@ def convert_file(
         upright = coloured(upright)
     thumbnail, plan = resize(upright, size, weights=weights, return_plan=True)
     if lossless and plan.learned is None:
-        raise ValueError("it has the thumbnail's size already, and a copy would carry no code")
+        raise ValueError(
+            "it has the thumbnail's size already, and a copy would carry no code; "
+            "ask for a smaller size, or leave it out"
+        )
     if thumbnail.mode in ("1", "P", "PA") and FORMATS[job.target.suffix.lower()] in _NO_PALETTE:
         thumbnail = coloured(thumbnail)  # a copy: what is resized is so already
     content = encode(thumbnail, job.target.suffix, quality, exif, lossless)

@@ -174,8 +174,14 @@ def _recipe(settings: Settings) -> str:
         f"{together} learned from the labels and T's logits of the {seen}: "
         f"L = {settings.mm:g} L_MM + {settings.cl:g} L_CL + {settings.kd:g} L_KD"
         + (f" + {settings.fm:g} L_FM" if settings.fm else "")
-        + ", batch norm kept at T's statistics."
+        + ", batch norm "
+        + ("kept at T's" if settings.batch_norm == "teacher" else "at the batches'")
+        + " statistics."
     )
+    if settings.enlarge:
+        supervised += " Crops were enlarged to the photo's sides."
+    if settings.mixup:
+        supervised += f" {settings.mixup:.0%} of the batches were blends of photos (mixup)."
     if settings.stage1 == "none" and not settings.epochs:
         return f"{S} Nothing was trained."
     if settings.stage1 == "none":
