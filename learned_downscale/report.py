@@ -60,6 +60,12 @@ def remarks(found: Verification) -> list[str]:
             lines.append(
                 f"{name}: {found.judge} reads what the weights' decoder rebuilds of them{kept}."
             )
+    if found.reshaped:
+        lines.append(
+            f"{found.reshaped} of {found.images} thumbnails have another shape than their photo: "
+            "cropped or squashed. PSNR and SSIM, which compare them with the whole photo, say "
+            "little, and what was cut off is not read."
+        )
     if found.strange_folders:
         lines.append(
             f"The folders ({', '.join(found.strange_folders[:3])}, ...) are no classes of "
@@ -85,6 +91,7 @@ def as_json(found: Verification) -> dict[str, Any]:
         "judge": found.judge,
         "original_top1": found.original_top1,
         "unsure": found.unsure,
+        "reshaped": found.reshaped,
         "original_bytes": found.original_bytes,
         "methods": {name: asdict(method) for name, method in found.methods.items()},
     }

@@ -187,6 +187,7 @@ class Verification:
     strange_folders: folders that would be labels, were they classes of the judge.
     unsure: how many originals show none of the reference's classes (its threshold): what is said
         of their thumbnails means little.
+    reshaped: how many of the thumbnails that were given have another shape than their photo.
     methods: by name. photos: one by one, in the order of their names.
     """
 
@@ -200,6 +201,7 @@ class Verification:
     original_top1: float | None
     strange_folders: list[str]
     unsure: int
+    reshaped: int
     methods: dict[str, Method]
     photos: list[Photo] = field(repr=False)
 
@@ -310,7 +312,7 @@ def verify(
     failed = {} if stored is None else dict.fromkeys(stored.alone, "its original is missing")
     found: list[Photo] = []
     measured: dict[str, list[_Measured]] = {}
-    original_bytes = 0
+    original_bytes = reshaped = 0
     with quiet(), ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(paths), AT_ONCE):
             part = slice(start, start + AT_ONCE)
@@ -320,6 +322,7 @@ def verify(
             found += _read([r for r, _ in good], [t for _, t in good], reference, judging)
             _forget(found, keep_images)
             original_bytes += sum(r.original_bytes for r, _ in good)
+            reshaped += sum(r.reshaped for r, _ in good)
             for result, _ in good:
                 for name, thumbnail in result.thumbnails.items():
                     measured.setdefault(name, []).append(thumbnail.measured)
@@ -336,6 +339,7 @@ def verify(
         original_top1=_mean(p.original.rank == 1 for p in found) if labelled and found else None,
         strange_folders=strange,
         unsure=sum(photo.original.probability < reference.threshold for photo in found),
+        reshaped=reshaped,
         methods={
             name: _method(name, makers[name], found, values, labelled, original_bytes)
             for name, values in measured.items()
@@ -486,6 +490,7 @@ class _Compared:
     name: str
     failure: str = ""
     original_bytes: int = 0
+    reshaped: bool = False
     prepared: Any = None
     preview: bytes = b""
     thumbnails: dict[str, _Thumbnail] = field(default_factory=dict)
@@ -523,6 +528,7 @@ class _Comparison:
             if size[0] > original.width or size[1] > original.height:
                 (w, h), (tw, th) = original.size, size
                 raise ValueError(f"its thumbnail is larger: {tw} x {th} px of {w} x {h}")
+            out.reshaped = _reshaped(original.size, size)
         for method, maker in self.makers.items():
             if method not in files:
                 files[method] = maker.encoded(original, size, path.suffix, self.quality, exif)
@@ -543,6 +549,12 @@ class _Comparison:
         if self.keep_images:
             out.preview = _preview(original)
         return out
+
+
+def _reshaped(size: tuple[int, int], small: tuple[int, int]) -> bool:
+    """Whether no rounding of its sides makes the thumbnail the whole photo."""
+    (w, h), (tw, th) = size, small
+    return abs(tw - th * w / h) > 1 and abs(th - tw * h / w) > 1
 
 
 def _shown(content: bytes, pixels: Array) -> bytes:

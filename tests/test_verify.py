@@ -209,6 +209,23 @@ def test_flips_are_found(colours: None, photos: Path, tmp_path: Path) -> None:
     assert kept.images.keys() == {"given", "learned", "bicubic"}
 
 
+def test_cropped_thumbnails_are_told(colours: None, photos: Path, tmp_path: Path) -> None:
+    names = [path.relative_to(photos) for path in sorted(photos.rglob("*.jpg"))]
+    for i, name in enumerate(names):
+        target = tmp_path / "small" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(photos / name) as photo:
+            width, height = photo.size
+            # rounded either way it is the whole photo; two are a square of its middle
+            size = ((width + i % 4) // 4, (height + 3 - i % 4) // 4) if i > 1 else (12, 12)
+            photo.resize(size).save(target)
+            assert i > 1 or abs(width - height) > 8
+    assert verify(photos, tmp_path / "small").reshaped == 2
+    result = run("verify", photos, "--thumbnails", tmp_path / "small")
+    assert f"2 of {len(names)} thumbnails have another shape" in result.stderr
+    assert verify(photos).reshaped == 0
+
+
 def test_without_labels(colours: None, photos: Path, tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()

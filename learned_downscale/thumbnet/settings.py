@@ -29,9 +29,7 @@ class Settings:
     # Networks, as in student, with commas between, that take turns with S, a batch each: E learns
     # for them, too. They are not trained, and no part of what is measured.
     others: str = ""
-    # Of S's first layer; 0: T's own. 1 costs four times the operations; 4 reads what is rebuilt at
-    # twice the sides at the cost of T's stride of 2.
-    first_stride: int = 0
+    first_stride: int = 0  # of S's first layer; 0: T's own; 1: four times the operations of 2
     # S's strided layers leave out the border of odd maps: 7 px become 3, not 4. So S costs no more
     # than its part of T's operations.
     crop_odd: bool = False
