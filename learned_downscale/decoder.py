@@ -50,7 +50,7 @@ class Decoder(nn.Module):
             self.layers.append(nn.ReLU())
         del self.layers[-1]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.to_check = 0  # times, see `_check_code`
+        self.to_check = 0  # times, see `_check`
         self._seen_so_far = 0, 0.0
 
     @classmethod
@@ -70,7 +70,7 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Raises TypeError for tensors of whole numbers, whose range is not [0, 1], and for
         bfloat16, in which the levels of 8 bits cannot be told apart; ValueError for other shapes,
-        and for values above 1 where the code is looked for."""
+        and for values above 1 in the first batches of published weights."""
         if not x.is_floating_point() or x.dtype == torch.bfloat16:
             raise TypeError(
                 f"Decoder takes a tensor in [0, 1] of float16 or wider, got {x.dtype}; "
@@ -96,16 +96,17 @@ class Decoder(nn.Module):
 
     def _seen(self, x: Tensor) -> Tensor:
         """(N, 3, h, w) -> (N, 3, h, w), or (N, 6, h, w) with the code in [-0.5, 0.5]."""
-        if self.modulus == 1:
-            return x - 0.5
         levels = x * 255
         if self.to_check and x.numel() and not torch.compiler.is_compiling():
-            self._check_code(levels)
+            self._check(levels)
+        if self.modulus == 1:
+            return x - 0.5
         coarse = self.modulus * (levels.detach().round() / self.modulus).floor()
         return torch.cat([x - 0.5, (levels - coarse) / self.modulus - 0.5], 1)
 
-    def _check_code(self, levels: Tensor) -> None:
-        """Warn if the thumbnails look like any others, raise ValueError if they are no colours.
+    def _check(self, levels: Tensor) -> None:
+        """Raise ValueError if thumbnails are no colours, warn if a code is looked for and they look
+        like any others.
 
         E writes its middle code, m/2, where a photo is smooth; levels without a code are modulo m
         what chance makes them: m/4 from the middle, on average. Not so in every crop of a few
@@ -116,6 +117,9 @@ class Decoder(nn.Module):
                 f"the thumbnails have values up to {levels.max().item() / 255:g}; Decoder takes "
                 "[0, 1]: divide 8-bit levels by 255"
             )
+        if self.modulus == 1:
+            self.to_check -= 1
+            return
         away = (levels.detach().round() % self.modulus - self.modulus // 2).abs().sum().item()
         count, total = self._seen_so_far[0] + levels.numel(), self._seen_so_far[1] + away
         self._seen_so_far = count, total

@@ -235,7 +235,7 @@ class Downscaler(nn.Module):
 
         Raises:
             TypeError: x is not a floating-point tensor, or E was made another dtype than float32.
-            ValueError: x is not (N, 3, H, W), or is empty.
+            ValueError: x is not (N, 3, H, W), or is empty; or, on the CPU, x has levels of 8 bits.
         """
         if not isinstance(x, Tensor) or not x.is_floating_point():
             got = x.dtype if isinstance(x, Tensor) else type(x).__name__
@@ -247,6 +247,12 @@ class Downscaler(nn.Module):
             raise ValueError(
                 f"Downscaler takes (N, 3, H, W), none of them 0, got {tuple(x.shape)}; "
                 "use learned_downscale.resize for single, grey or transparent images"
+            )
+        # not on a GPU, where it waits; augmented images may leave [0, 1] a little
+        if x.device.type == "cpu" and not torch.compiler.is_compiling() and x.max().item() > 2:
+            raise ValueError(
+                f"the images have values up to {x.max().item():g}; Downscaler takes [0, 1]: divide "
+                "8-bit levels by 255"
             )
         if self.stem.weight.dtype != torch.float32:
             raise TypeError(

@@ -113,6 +113,7 @@ def test_same_dtype(dtype: torch.dtype, photo: Image.Image) -> None:
         (torch.zeros(3, 8, 8), ValueError, "N, 3, H, W"),
         (torch.zeros(1, 4, 8, 8), ValueError, "N, 3, H, W"),
         (torch.zeros(1, 3, 0, 8), ValueError, "none of them 0"),
+        (torch.full((1, 3, 8, 8), 255.0), ValueError, "divide 8-bit levels by 255"),
     ],
 )
 def test_bad_input(x: object, error: type[Exception], says: str) -> None:

@@ -106,6 +106,9 @@ def test_a_decoder_notices_thumbnails_without_a_code() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             Decoder.from_pretrained("x4-machine")(wrong)
+    without_code = Decoder.from_pretrained("x4-jpeg")
+    with pytest.raises(ValueError, match="up to 255"):
+        without_code(255 * tensor(small))
     for other in (photo.resize(small.size, Image.Resampling.BICUBIC), Image.open(file)):
         with pytest.warns(UserWarning, match="carry no code") as caught:
             assert error(other) > least
