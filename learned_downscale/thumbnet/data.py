@@ -239,22 +239,26 @@ class Augmented:
     def take(self, draw: Draw, part: slice = slice(None)) -> Batch:
         """The photos of a draw, or of a part of it."""
         mine = draw.part(part)
-        index = mine.index.to(self.images.device)
+        index = self._here(mine.index)
         x, labels = self._crops(mine), self.labels[index]
         if draw.own < 1:
             theirs = draw.before().part(part)
             blend = draw.own * x.float() + (1 - draw.own) * self._crops(theirs).float()
             x = blend.round().byte()
             one_hot = torch.eye(self.classes, device=x.device)
-            other = one_hot[self.labels[theirs.index.to(x.device)]]
+            other = one_hot[self.labels[self._here(theirs.index)]]
             labels = draw.own * one_hot[labels] + (1 - draw.own) * other
         return Batch(x, labels, index, draw.quality)
+
+    def _here(self, choice: Tensor) -> Tensor:
+        """Where the photos are; a GPU is not waited for."""
+        return choice.to(self.images.device, non_blocking=True)
 
     def _crops(self, draw: Draw) -> Tensor:
         """(N, 3, h, w) uint8."""
         device = self.images.device
         index, sides, corners, flips = (
-            t.to(device) for t in (draw.index, draw.sides, draw.corners, draw.flips)
+            self._here(t) for t in (draw.index, draw.sides, draw.corners, draw.flips)
         )
         if draw.enlarge:
             return self._enlarged(index, sides, corners, flips)
