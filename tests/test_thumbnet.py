@@ -346,9 +346,9 @@ def test_perceptual_trains_nothing_but_what_s_is_given(
     assert all(torch.equal(v, after[k]) for k, v in T.state_dict().items())
     assert not list(tmp_path.glob("teacher_*"))
     weight = ", FM 4" if fm else ""
-    assert evaluate.name(settings).endswith(
-        f"8 channels, 12 epochs of stage 1, perceptual{weight}, E for small_network and T, too"
-    )
+    name = evaluate.name(settings)
+    assert name.endswith(f"perceptual{weight}, learned for small_network and T, too")
+    assert "8 channels, 12 epochs of stage 1" in name
 
 
 def test_autoencoder_stays_as_it_is_in_stage_2(
@@ -436,7 +436,7 @@ def test_e_learns_for_several_networks(photos: Photos, teacher: Path, tmp_path: 
         logs.append([float(row["CL"]) for row in read_log(tmp_path / str(n))])
         assert all(torch.equal(v, S.state_dict()[k]) for k, v in T.state_dict().items())
     assert logs[0][0] == logs[1][0] and logs[0][1] != logs[1][1]
-    assert evaluate.name(several) == "thumbnet, 8 channels, E for small_network and T, too"
+    assert evaluate.name(several) == "thumbnet, 8 channels, learned for small_network and T, too"
 
 
 def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> None:

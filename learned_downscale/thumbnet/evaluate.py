@@ -134,7 +134,7 @@ def otherwise(settings: Settings) -> list[str]:
     if settings.epochs and settings.batch_norm != "teacher":
         marks.append("batch norm of batches")
     if settings.others:
-        marks.append(f"E for {called(settings.others)}, too")
+        marks.append(f"learned for {called(settings.others)}, too")
     if not settings.student_lr and settings.epochs > 1:
         marks.append(f"{settings.epochs} epochs")
     if settings.start:
