@@ -27,7 +27,7 @@ from learned_downscale import Decoder, Downscaler, pretrained, resize
 from learned_downscale.cli import main
 from learned_downscale.labels import match_classes
 from learned_downscale.thumbnail_network import rescaled
-from learned_downscale.thumbnet import baselines, evaluate, losses, suite
+from learned_downscale.thumbnet import baselines, card, evaluate, losses, suite
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos, read_photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.log import TIMES, network_share, read_log
@@ -195,10 +195,7 @@ def test_blended_photos(photos: Photos) -> None:
     want = draw.own * a.x.float() + (1 - draw.own) * a.x.roll(1, 0).float()
     assert torch.equal(b.x, want.round().byte())
     assert torch.allclose(b.labels.sum(1), torch.ones(6))
-    assert torch.allclose(
-        b.labels.gather(1, a.labels[:, None])[:, 0] >= draw.own - 1e-6,
-        torch.ones(6, dtype=torch.bool),
-    )
+    assert (b.labels.gather(1, a.labels[:, None]) >= draw.own - 1e-6).all()
     part = blended.take(draw, slice(1, None, 2))  # one of two processes
     assert torch.equal(part.x, b.x[1::2]) and torch.equal(part.labels, b.labels[1::2])
     some = Augmented(photos, 6, 0.7, 4, seed=1, mixup=0.5)
@@ -1019,6 +1016,19 @@ def test_the_trade_off_is_drawn_of_different_es(tmp_path: Path) -> None:
     assert not suite.draw(tmp_path / "a.png", [rows[0], other])
     assert suite.draw(tmp_path / "a.png", rows)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_from_a_gpu_and_long_runs() -> None:
+    row = suite.Row("thumbnet", 4, "T", [0], 90.0, 99.0, flops=1, params=1, activation_mb=1.0)
+    with_speed = replace(row, images_per_s=66.0)
+    cells, others = (suite.markdown([r]).splitlines()[-1].split("|") for r in (row, with_speed))
+    assert [i for i, (a, b) in enumerate(zip(cells, others, strict=True)) if a != b] == [11]
+    assert cells[11].strip() == "" and others[11].strip() == "66"
+    long = card.describe(PRESETS["patient"], data=[], photos=1, classes=1, teacher="", license="",
+                         note="")  # fmt: skip
+    text = card.render("mine", 1, long, None)
+    assert "kept at T's statistics. 50% of its batches were blends" in text
+    assert "enlarged to the photo's sides" not in text
 
 
 def test_suite_command(folder: Path, teacher: Path, tmp_path: Path) -> None:

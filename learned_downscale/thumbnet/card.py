@@ -179,9 +179,9 @@ def _recipe(settings: Settings) -> str:
         + " statistics."
     )
     if settings.enlarge:
-        supervised += " Crops were enlarged to the photo's sides."
+        supervised += " Its crops were enlarged to the photo's sides."
     if settings.mixup:
-        supervised += f" {settings.mixup:.0%} of the batches were blends of photos (mixup)."
+        supervised += f" {settings.mixup:.0%} of its batches were blends of photos (mixup)."
     if settings.stage1 == "none" and not settings.epochs:
         return f"{S} Nothing was trained."
     if settings.stage1 == "none":

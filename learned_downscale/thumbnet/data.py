@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -152,15 +153,11 @@ class Draw:
     own: float = 1.0
     enlarge: bool = False
 
-    def part(self, part: slice) -> Draw:
-        """Of some of the photos."""
-        some = {k: getattr(self, k)[part] for k in ("index", "sides", "corners", "flips")}
-        return replace(self, **some)
-
-    def before(self) -> Draw:
-        """Of the photos that each is blended with: the ones before them."""
-        other = {k: getattr(self, k).roll(1, 0) for k in ("index", "sides", "corners", "flips")}
-        return replace(self, **other)
+    def each(self, change: Callable[[Tensor], Tensor]) -> Draw:
+        """With what was decided photo by photo changed: some left out, or their order."""
+        names = ("index", "sides", "corners", "flips")
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
+        return replace(self, **changed)
 
 
 class Augmented:
@@ -238,11 +235,11 @@ class Augmented:
 
     def take(self, draw: Draw, part: slice = slice(None)) -> Batch:
         """The photos of a draw, or of a part of it."""
-        mine = draw.part(part)
+        mine = draw.each(lambda t: t[part])
         index = self._here(mine.index)
         x, labels = self._crops(mine), self.labels[index]
         if draw.own < 1:
-            theirs = draw.before().part(part)
+            theirs = draw.each(lambda t: t.roll(1, 0)[part])  # each with the one before
             blend = draw.own * x.float() + (1 - draw.own) * self._crops(theirs).float()
             x = blend.round().byte()
             one_hot = torch.eye(self.classes, device=x.device)

@@ -322,13 +322,14 @@ PRESETS = {
     "x4-machine": _AS_PUBLISHED,
     # It learned from the photo alone: its reader, Lite2, is close to T already.
     "x2-machine": replace(
-        _AS_PUBLISHED,
+        _RECIPE,
         factor=2,
         rebuild=2,
+        rescale=1.0,
         student=f"{_LITE}2",
-        others="",
         stage1="autoencoder",
-        stage1_epochs=4,
+        epochs=0,
+        precision="float32",
     ),
     # Thumbnails that stay what they are in JPEG files, which lose a code.
     "x4-jpeg": replace(_AS_PUBLISHED, modulus=1, jpeg=1.0, mm=10.0),
