@@ -27,7 +27,7 @@ from learned_downscale import Decoder, Downscaler, pretrained, resize
 from learned_downscale.cli import main
 from learned_downscale.labels import match_classes
 from learned_downscale.thumbnail_network import rescaled
-from learned_downscale.thumbnet import baselines, card, evaluate, losses, suite
+from learned_downscale.thumbnet import baselines, card, evaluate, losses, narrow, suite
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos, read_photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.log import TIMES, network_share, read_log
@@ -39,8 +39,8 @@ from learned_downscale.thumbnet.train import (  # noqa: E402
     Together,
     decoder_of,
     load_run,
-    make_downscaler,
     make_student,
+    new_downscaler,
     predict,
     train,
 )
@@ -228,12 +228,14 @@ def test_training_lowers_the_loss(photos: Photos, teacher: Path, tmp_path: Path)
     assert statistics and all(torch.equal(S.state_dict()[k], before[k]) for k in statistics)
 
 
-@pytest.mark.parametrize("stage1", ["none", "fm", "autoencoder"])
+@pytest.mark.parametrize(
+    ("stage1", "width"), [("none", 1.0), ("fm", 1.0), ("autoencoder", 1.0), ("autoencoder", 0.5)]
+)
 def test_resume_ends_in_the_same_state(
-    stage1: str, photos: Photos, teacher: Path, tmp_path: Path
+    stage1: str, width: float, photos: Photos, teacher: Path, tmp_path: Path
 ) -> None:
     T = load_teacher(teacher, CLASSES)
-    settings = replace(SETTINGS, epochs=3, stage1=stage1, stage1_epochs=2)
+    settings = replace(SETTINGS, epochs=3, stage1=stage1, stage1_epochs=2, width=width)
     total = 12 if stage1 == "none" else 20
     whole = train(settings, photos, T, tmp_path / "whole")
     seen: list[int] = []
@@ -295,7 +297,7 @@ def test_perceptual_is_its_formula(side: int, rescale: float, read_at: int, teac
     settings = replace(
         SETTINGS, size=64, rescale=rescale, student_lr=0, epochs=0, stage1="perceptual"
     )
-    E, S = make_downscaler(settings), make_student(settings, T, CLASSES)
+    E, S = new_downscaler(settings), make_student(settings, T, CLASSES)
     levels = torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
     x = levels.float() / 255
     x_s = E(x)
@@ -500,6 +502,101 @@ def test_s_begins_with_the_decoder_beside_e(photos: Photos, teacher: Path, tmp_p
     assert S.front.config["width"] == 16  # another kind of decoder: from scratch
 
 
+def test_s_begins_with_the_decoder_of_a_run(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    """So that stage 1 of a filter, too, need be trained once only."""
+    T = load_teacher(teacher, CLASSES)
+    stage1 = replace(SETTINGS, epochs=0, rebuild=2, decoder_width=8, stage1="autoencoder")
+    for downscaler in ("bicubic", "learned"):
+        first = tmp_path / downscaler
+        before, _ = train(replace(stage1, downscaler=downscaler), photos, T, first)
+        settings = replace(
+            stage1, stage1="none", downscaler=downscaler, start=str(first), freeze="always"
+        )
+        E, S = train(settings, photos, T, tmp_path / f"{downscaler}-2")
+        known = decoder_of(first)
+        assert known is not None
+        assert all(torch.equal(v, known.state_dict()[k]) for k, v in S.front.state_dict().items())
+        assert all(torch.equal(v, E.state_dict()[k]) for k, v in before.state_dict().items())
+    names = evaluate.name(replace(settings, downscaler="bicubic")), evaluate.name(settings)
+    assert names == (
+        "bicubic, decoder of another run",
+        "thumbnet, no code, 8 channels, E of another run",
+    )
+    for changes, message in (
+        ({"downscaler": "box"}, "downscaler learned, not box"),
+        ({"downscaler": "box", "start": "x2"}, "x2 is no run"),
+        (
+            {"downscaler": "bicubic", "start": str(tmp_path / "bicubic"), "decoder_width": 16},
+            "fits",
+        ),
+        ({"factor": 4}, "has factor 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(replace(settings, **changes), photos, T, tmp_path / "other")
+
+
+@pytest.mark.parametrize("places", [1, 9])
+def test_the_surgeon_leaves_the_least_squares_weights(places: int) -> None:
+    """Those of the channels that stay; and the ones that nothing reads go first."""
+    torch.manual_seed(0)
+    x = torch.randn(4000, 20 * places) @ torch.randn(20 * places, 20 * places)
+    weight = torch.randn(6, 20, places)
+    unread = torch.tensor([1, 4, 7, 12, 19])
+    weight[:, unread] = 0
+    weight = weight.flatten(1)
+    H = x.T @ x / len(x)
+    stay, _ = narrow.surgeon(weight, H, places, 15)
+    assert not set(stay.tolist()) & set(unread.tolist())
+    stay, kept = narrow.surgeon(weight, H, places, 8)
+    assert len(stay) == 8 and stay.tolist() == sorted(stay.tolist())
+    columns = (places * stay[:, None] + torch.arange(places)).flatten()
+    want = torch.linalg.lstsq(x[:, columns].double(), (x @ weight.T).double()).solution.T
+    assert torch.allclose(kept.double(), want, atol=1e-2 * want.abs().max().item())
+
+
+def test_a_narrow_s_makes_up_for_what_is_taken_out(photos: Photos, teacher: Path) -> None:
+    """Nothing is lost where half of the channels say what the others do; and where the photos are
+    seen darker, S gives nearly what it gave for the photos."""
+    T = load_teacher(teacher, CLASSES)
+    before, after = T.model.resnet.encoder.stages[1].layers[0].layer
+    with torch.no_grad():
+        before.convolution.weight[8:] = 0.5 * before.convolution.weight[:8]
+    x = photos.images.float() / 255
+    maps, S = T.read(x)[1], T.student()
+    narrow.fit(S, 0.5, x, x)
+    before, after = S.model.resnet.encoder.stages[1].layers[0].layer
+    assert before.convolution.weight.shape[0] == after.convolution.weight.shape[1] == 8
+    assert suite.multiply_adds(S, x[:1]) < suite.multiply_adds(T, x[:1])
+    scale = maps.var().item()
+    assert ((S.read(x)[1] - maps) ** 2).mean() < 1e-3 * scale
+
+    dark = 0.7 * x
+    torch.manual_seed(1)
+    for parameter in T.model.resnet.encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+    maps, cut, S = T.read(x)[1], T.student(crop_odd=True), T.student(crop_odd=True)
+    narrow.cut(cut, 0.5)
+    narrow.fit(S, 0.5, dark, x)
+    lost, fitted = (((s.read(dark)[1] - maps) ** 2).mean() for s in (cut, S))
+    assert fitted < 0.3 * lost
+
+
+def test_width(photos: Photos, folder: Path, teacher: Path, tmp_path: Path) -> None:
+    T = load_teacher(teacher, CLASSES)
+    settings = replace(
+        SETTINGS, epochs=0, stage1="autoencoder", stage1_epochs=1, rebuild=2, width=0.5
+    )
+    _, S = train(settings, photos, T, tmp_path)
+    assert suite.student(settings) == "T, width 0.5, rebuilds 2x, not retrained"
+    again = load_run(tmp_path, T, CLASSES)[2]
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.equal(S(x), again(x))
+    _, twice = train(settings, photos, T, tmp_path)  # a finished run gives what it gave
+    assert torch.equal(S(x), twice(x))
+    with pytest.raises(ValueError, match="ResNet of transformers"):
+        train(replace(settings, student="test_thumbnet:small_network"), photos, T, tmp_path / "o")
+
+
 def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
     """With a modulus, S's decoder rebuilds stripes that bicubic thumbnails have lost."""
     photos = fine_textures(16, 0)
@@ -532,7 +629,9 @@ def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
         ({"downscaler": "box", "stage1": "perceptual"}, "nothing to train"),
         ({"start": "x2", "freeze": "always", "stage1": "perceptual"}, "a frozen E has nothing"),
         ({"stage1": "autoencoder", "fm": 1.0}, "begins with rebuild"),
-        ({"downscaler": "box", "start": "x4"}, "not for box"),
+        ({"downscaler": "box", "start": "x4"}, "box has neither"),
+        ({"width": 0.5, "stage1": "fm"}, "channels that width takes out"),
+        ({"width": 1.5}, "above 0, up to 1"),
         ({"freeze": "always"}, "stay untrained"),
         ({"freeze": "stage2"}, "stay untrained"),
         ({"others": "teacher", "fm": 1.0}, "FM is for one S"),
@@ -762,7 +861,7 @@ def test_jpeg_is_exact_in_bfloat16(teacher: Path) -> None:
     batch = Batch(torch.randint(256, (2, 3, 32, 32)), torch.zeros(2).long(), torch.arange(2), 80)
     for precision in ("float32", "bfloat16"):
         settings = replace(SETTINGS, rebuild=2, jpeg=1.0, precision=precision)
-        E, S = make_downscaler(settings), make_student(settings, T, CLASSES)
+        E, S = new_downscaler(settings), make_student(settings, T, CLASSES)
         S.front.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
         terms = Together(settings, E, S, None, [])(batch, torch.zeros(2, 3), None, 2, 0)
         assert math.isfinite(terms["CL"].item())

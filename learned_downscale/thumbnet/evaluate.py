@@ -115,7 +115,7 @@ def otherwise(settings: Settings) -> list[str]:
         marks.append(f"{settings.stage1_epochs} epoch{plural} of stage 1")
     marks += [f"no {loss.upper()}" for loss in ("cl", "kd", "mm") if not getattr(settings, loss)]
     weight = "FM" if settings.fm in (0, 1) else f"FM {settings.fm:g}"
-    if settings.stage1 == "none" and settings.rebuild > 1:
+    if settings.stage1 == "none" and settings.rebuild > 1 and not settings.start:
         marks.append("no stage 1")
     elif settings.stage1 == "fm":
         marks.append(f"{weight} in stage 1")
@@ -137,7 +137,9 @@ def otherwise(settings: Settings) -> list[str]:
         marks.append(f"learned for {called(settings.others)}, too")
     if not settings.student_lr and settings.epochs > 1:
         marks.append(f"{settings.epochs} epochs")
-    if settings.start:
+    if settings.start and settings.downscaler != "learned":
+        marks.append("decoder of another run")
+    elif settings.start:
         marks.append("E of another run" + ", trained on" * (settings.freeze == "no"))
     if settings.freeze == "stage2" and settings.stage1 != "autoencoder":
         marks.append("E frozen in stage 2")

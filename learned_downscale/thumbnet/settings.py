@@ -20,8 +20,8 @@ class Settings:
     # Above 1, E writes a code modulo this into the thumbnail's last bits, and S's `Decoder` reads
     # it; no colour is off by more than half of it.
     modulus: int = 1
-    # Weights that E begins with: "x4", a folder; default: untrained. S's `Decoder` begins with the
-    # one beside them, if it is of the same kind.
+    # Weights that E begins with: "x4", a folder, or that of a finished run; default: untrained. S's
+    # `Decoder` begins with the one beside them, if it is of the same kind.
     start: str = ""
     # E is trained throughout ("no"), not in stage 2, or not at all ("always").
     freeze: Literal["no", "stage2", "always"] = "no"
@@ -29,6 +29,9 @@ class Settings:
     # Networks, as in student, with commas between, that take turns with S, a batch each: E learns
     # for them, too. They are not trained, and no part of what is measured.
     others: str = ""
+    # Part of the channels inside S's residual blocks that are left in stage 2, when they are fitted
+    # to T (`narrow`); T's are all there in stage 1. Not of `others`.
+    width: float = 1.0
     first_stride: int = 0  # of S's first layer; 0: T's own; 1: four times the operations of 2
     # S's strided layers leave out the border of odd maps: 7 px become 3, not 4. So S costs no more
     # than its part of T's operations.
@@ -126,8 +129,14 @@ class Settings:
                 f"rebuild is {self.rebuild}; beyond the factor, {self.factor}, there is nothing to "
                 f"rebuild: give {self.factor} or less"
             )
-        if self.start and self.downscaler != "learned":
-            raise ValueError(f"start is for a learned downscaler, not for {self.downscaler}")
+        if not 0 < self.width <= 1:
+            raise ValueError(f"width is {self.width}; it must lie above 0, up to 1")
+        if self.width < 1 and self.stage1 == "fm":
+            raise ValueError("stage1 fm trains the channels that width takes out; set one of them")
+        if self.start and self.downscaler != "learned" and self.rebuild == 1:
+            raise ValueError(
+                f"start is for a learned downscaler or a decoder; {self.downscaler} has neither"
+            )
         still = self.downscaler != "learned" or self.freeze == "always"
         if still and self.stage1 in ("autoencoder", "perceptual") and self.rebuild == 1:
             what = "a frozen E" if self.downscaler == "learned" else self.downscaler

@@ -91,6 +91,8 @@ class Row:
 def student(settings: Settings) -> str:
     """What reads the thumbnails."""
     parts = [called(settings.student)]
+    if settings.width < 1:
+        parts.append(f"width {settings.width:g}")
     if settings.first_stride:
         parts.append(f"first stride {settings.first_stride}")
     if settings.crop_odd:

@@ -33,7 +33,7 @@ from learned_downscale.decoder import Decoder
 from learned_downscale.downscaler import Downscaler
 from learned_downscale.pretrained import decoder_beside
 from learned_downscale.thumbnail_network import rescaled, resized
-from learned_downscale.thumbnet import baselines, losses
+from learned_downscale.thumbnet import baselines, losses, narrow
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.log import Log, Stopwatch
@@ -120,19 +120,44 @@ class Together(nn.Module):
         return terms
 
 
-def make_downscaler(settings: Settings) -> nn.Module:
-    """E as the settings ask for it, before training, or the filter in its place; the same seed
-    gives the same E."""
-    if settings.start:
-        E = Downscaler.from_pretrained(settings.start)
+def make_downscaler(settings: Settings) -> tuple[nn.Module, Decoder | None]:
+    """E as the settings ask for it, before training, or the filter in its place, and the decoder
+    that comes with it, if it does not start untrained; the same seed gives the same E.
+
+    Raises:
+        ValueError: `start` holds another kind of E, or for a filter no decoder that fits.
+    """
+    if not settings.start:
+        return new_downscaler(settings), None
+    run = Path(settings.start)
+    if (run / SETTINGS).is_file():
+        theirs = load_settings(run)
+        if theirs.downscaler != settings.downscaler:
+            raise ValueError(
+                f"{run} was trained with downscaler {theirs.downscaler}, not {settings.downscaler}"
+            )
+        E, decoder = new_downscaler(theirs), decoder_of(run)
+        E.load_state_dict(load_file(run / DOWNSCALER))
+    elif settings.downscaler != "learned":
+        raise ValueError(
+            f"{settings.start} is no run; the decoder of {settings.downscaler} thumbnails that "
+            "start asks for comes from the folder of a finished run"
+        )
+    else:
+        E, decoder = Downscaler.from_pretrained(settings.start), decoder_beside(settings.start)
+    if decoder is not None:
+        fits = settings.rebuild > 1 and decoder.config == new_decoder(settings).config
+        decoder = decoder if fits else None
+    if isinstance(E, Downscaler):
         for name in ("factor", "channels", "modulus"):
             has, wanted = getattr(E, name), getattr(settings, name)
             if has != wanted:
                 raise ValueError(
                     f"{settings.start} has {name} {has}, the settings {wanted}; they must agree"
                 )
-        return E.requires_grad_(True)
-    return new_downscaler(settings)
+    elif decoder is None:
+        raise ValueError(f"{run} has no decoder that fits the settings")
+    return E.requires_grad_(True), decoder
 
 
 def new_downscaler(settings: Settings) -> nn.Module:
@@ -240,14 +265,16 @@ def train(
             f"batch norm needs whole batches, but each would be computed in {parts} parts; "
             "set batch_norm to teacher, or accumulate to 1 in one process"
         )
-    E, S = make_downscaler(settings), make_student(settings, teacher, photos.classes)
-    known = decoder_beside(settings.start) if settings.start else None
-    if known is not None and isinstance(S.front, Decoder) and known.config == S.front.config:
-        S.front.load_state_dict(known.state_dict())
+    E, decoder = make_downscaler(settings)
+    S = make_student(settings, teacher, photos.classes)
+    if settings.width < 1:
+        narrow.check(S)
+    if decoder is not None:
+        S.front.load_state_dict(decoder.state_dict())
     others = make_others(settings, teacher, S, photos.classes)
     with accelerator.main_process_first():  # one writes what the others read
         run.mkdir(parents=True, exist_ok=True)
-        start = {"start": fingerprint(E)} if settings.start else {}
+        start = {"start": fingerprint(nn.ModuleList([E, S.front]))} if settings.start else {}
         claim(run, settings, photos, teacher, **start)
         teacher_logits = None
         if settings.epochs and settings.kd and settings.kd_on == "photo":
@@ -264,7 +291,10 @@ def train(
     first = per_epoch * (settings.stage1_epochs if settings.stage1 != "none" else 0)
     total = first + per_epoch * settings.epochs
     saved = read_checkpoint(run / CHECKPOINT)
+    narrow_from_here = settings.width < 1 and not (saved and saved["stage"] == 2)
     if saved:
+        if settings.width < 1 and not narrow_from_here:
+            narrow.cut(S, settings.width)
         together.load_state_dict(saved["together"])
     done: int = saved["step"] if saved else 0
     log = Log(run, done) if accelerator.is_main_process else None
@@ -272,6 +302,8 @@ def train(
     rates = {1: "stage1_lr or decoder_lr", 2: "student_lr or downscaler_lr"}
 
     for stage, begin, end in ((1, 0, first), (2, first, total)):
+        if stage == 2 and narrow_from_here:
+            _narrow(settings, E, S, photos)
         if not begin <= done < end:
             continue
         optimiser = _optimiser(settings, together, stage)
@@ -325,7 +357,7 @@ def train(
                 if done % per_epoch == 0 or done in (total, stop_after):
                     state = {"together": together, "optimiser": optimiser, "schedule": schedule}
                     checkpoint(run / CHECKPOINT, done, state, stage=stage)
-        if done == stop_after:
+        if done == stop_after and done < total:
             break
 
     S.eval()
@@ -336,6 +368,18 @@ def train(
             log.draw()
     accelerator.wait_for_everyone()
     return E, S
+
+
+@torch.no_grad()
+def _narrow(settings: Settings, E: nn.Module, S: Classifier, photos: Photos) -> None:
+    """Leave S the `width` of its settings, fitted on some of the photos, whole."""
+    index = torch.linspace(0, len(photos) - 1, min(narrow.PHOTOS, len(photos))).long()
+    seen, whole = [], []
+    for images in photos.images[index].split(settings.batch_size):
+        x = images.to(S.mean.device).float() / 255
+        seen.append(rescaled(S.front(E(x)), S.rescale))
+        whole.append(resized(x, (seen[-1].shape[-2], seen[-1].shape[-1])))
+    narrow.fit(S, settings.width, torch.cat(seen), torch.cat(whole))
 
 
 def keep(module: nn.Module, path: Path) -> None:
@@ -455,6 +499,8 @@ def load_run(
         )
     E = new_downscaler(settings).to(teacher.mean.device)
     S = make_student(settings, teacher, classes)
+    if settings.width < 1:
+        narrow.cut(S, settings.width)
     E.load_state_dict(load_file(run / DOWNSCALER))
     S.load_state_dict(load_file(run / STUDENT))
     return settings, E.eval(), S.eval()
