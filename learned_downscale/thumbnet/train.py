@@ -243,28 +243,7 @@ def train(
     )
     device = accelerator.device
     teacher = teacher.to(device)
-    batches = Augmented(
-        photos,
-        settings.batch_size,
-        settings.min_crop,
-        2 * settings.factor,
-        settings.seed,
-        device,
-        settings.jpeg,
-        settings.enlarge,
-        settings.mixup,
-    )
-    parts = accelerator.num_processes * settings.accumulate
-    if batches.batch_size < parts:
-        raise ValueError(
-            f"batches of {batches.batch_size} cannot be computed in {parts} parts; "
-            "lower accumulate or start fewer processes"
-        )
-    if parts > 1 and settings.batch_norm == "batches":
-        raise ValueError(
-            f"batch norm needs whole batches, but each would be computed in {parts} parts; "
-            "set batch_norm to teacher, or accumulate to 1 in one process"
-        )
+    batches = _batches(settings, photos, accelerator)
     E, decoder = make_downscaler(settings)
     S = make_student(settings, teacher, photos.classes)
     if settings.width < 1:
@@ -368,6 +347,33 @@ def train(
             log.draw()
     accelerator.wait_for_everyone()
     return E, S
+
+
+def _batches(settings: Settings, photos: Photos, accelerator: Accelerator) -> Augmented:
+    """The batches, if the processes can share them."""
+    batches = Augmented(
+        photos,
+        settings.batch_size,
+        settings.min_crop,
+        2 * settings.factor,
+        settings.seed,
+        accelerator.device,
+        settings.jpeg,
+        settings.enlarge,
+        settings.mixup,
+    )
+    parts = accelerator.num_processes * settings.accumulate
+    if batches.batch_size < parts:
+        raise ValueError(
+            f"batches of {batches.batch_size} cannot be computed in {parts} parts; "
+            "lower accumulate or start fewer processes"
+        )
+    if parts > 1 and settings.batch_norm == "batches":
+        raise ValueError(
+            f"batch norm needs whole batches, but each would be computed in {parts} parts; "
+            "set batch_norm to teacher, or accumulate to 1 in one process"
+        )
+    return batches
 
 
 @torch.no_grad()
