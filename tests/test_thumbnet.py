@@ -523,13 +523,14 @@ def test_s_begins_with_the_decoder_of_a_run(photos: Photos, teacher: Path, tmp_p
         "thumbnet, no code, 8 channels, E of another run",
     )
     for changes, message in (
-        ({"downscaler": "box"}, "downscaler learned, not box"),
+        ({"downscaler": "box"}, "downscaler learned, the settings box"),
         ({"downscaler": "box", "start": "x2"}, "x2 is no run"),
         (
             {"downscaler": "bicubic", "start": str(tmp_path / "bicubic"), "decoder_width": 16},
             "fits",
         ),
         ({"factor": 4}, "has factor 2"),
+        ({"downscaler": "bicubic", "start": str(tmp_path / "bicubic"), "factor": 4}, "factor 2"),
     ):
         with pytest.raises(ValueError, match=message):
             train(replace(settings, **changes), photos, T, tmp_path / "other")
@@ -588,6 +589,10 @@ def test_width(photos: Photos, folder: Path, teacher: Path, tmp_path: Path) -> N
     )
     _, S = train(settings, photos, T, tmp_path)
     assert suite.student(settings) == "T, width 0.5, rebuilds 2x, not retrained"
+    training = card.describe(
+        settings, data=[], photos=24, classes=3, teacher="", license="", note=""
+    )
+    assert "0.5 were left before it was trained" in card.render("mine", 1, training, None)
     again = load_run(tmp_path, T, CLASSES)[2]
     x = torch.rand(2, 3, 16, 16)
     assert torch.equal(S(x), again(x))

@@ -162,6 +162,11 @@ def _recipe(settings: Settings) -> str:
         S += f" It reads at {student_side(settings)} px what is rebuilt of {settings.size} px."
     elif settings.rescale != 1:
         S += f" It reads thumbnails enlarged (bicubic) to {student_side(settings)} px."
+    if settings.width < 1:
+        S += (
+            f" Of the channels inside its blocks {settings.width:g} were left before it was "
+            "trained, fitted without labels to what T's layers see in the photos."
+        )
     if settings.others:
         S += f" It took turns with {called(settings.others)}, batch by batch."
     if settings.start:

@@ -132,10 +132,7 @@ def make_downscaler(settings: Settings) -> tuple[nn.Module, Decoder | None]:
     run = Path(settings.start)
     if (run / SETTINGS).is_file():
         theirs = load_settings(run)
-        if theirs.downscaler != settings.downscaler:
-            raise ValueError(
-                f"{run} was trained with downscaler {theirs.downscaler}, not {settings.downscaler}"
-            )
+        _check_agrees(run, theirs, settings, "downscaler", "factor")
         E, decoder = new_downscaler(theirs), decoder_of(run)
         E.load_state_dict(load_file(run / DOWNSCALER))
     elif settings.downscaler != "learned":
@@ -145,19 +142,24 @@ def make_downscaler(settings: Settings) -> tuple[nn.Module, Decoder | None]:
         )
     else:
         E, decoder = Downscaler.from_pretrained(settings.start), decoder_beside(settings.start)
+    if isinstance(E, Downscaler):
+        _check_agrees(settings.start, E, settings, "factor", "channels", "modulus")
     if decoder is not None:
         fits = settings.rebuild > 1 and decoder.config == new_decoder(settings).config
         decoder = decoder if fits else None
-    if isinstance(E, Downscaler):
-        for name in ("factor", "channels", "modulus"):
-            has, wanted = getattr(E, name), getattr(settings, name)
-            if has != wanted:
-                raise ValueError(
-                    f"{settings.start} has {name} {has}, the settings {wanted}; they must agree"
-                )
-    elif decoder is None:
-        raise ValueError(f"{run} has no decoder that fits the settings")
+    if decoder is None and settings.downscaler != "learned":
+        raise ValueError(
+            f"{run} has no decoder that fits; rebuild, decoder_width and modulus must be those of "
+            "that run"
+        )
     return E.requires_grad_(True), decoder
+
+
+def _check_agrees(start: str | Path, has: object, settings: Settings, *names: str) -> None:
+    for name in names:
+        theirs, mine = getattr(has, name), getattr(settings, name)
+        if theirs != mine:
+            raise ValueError(f"{start} has {name} {theirs}, the settings {mine}; they must agree")
 
 
 def new_downscaler(settings: Settings) -> nn.Module:
