@@ -574,7 +574,8 @@ def test_a_narrow_s_makes_up_for_what_is_taken_out(photos: Photos, teacher: Path
     dark = 0.7 * x
     torch.manual_seed(1)
     for parameter in T.model.resnet.encoder.parameters():
-        torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
     maps, cut, S = T.read(x)[1], T.student(crop_odd=True), T.student(crop_odd=True)
     narrow.cut(cut, 0.5)
     narrow.fit(S, 0.5, dark, x)

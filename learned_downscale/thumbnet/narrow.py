@@ -32,13 +32,12 @@ def check(S: Classifier) -> None:
 
 def cut(S: Classifier, width: float) -> None:
     """Leave `width` of the channels inside S's residual blocks, the first ones: the layers that
-    `fit` leaves, for weights to be loaded.
-    """
+    `fit` leaves, for weights to be loaded."""
     for block in _blocks(S):
         for before, after in pairwise(block.layer):
-            stay = torch.arange(_kept(before.convolution.out_channels, width))
-            weight = after.convolution.weight.detach()[:, stay.to(after.convolution.weight.device)]
-            _keep(before, after, stay, weight)
+            weight = after.convolution.weight.detach()
+            stay = torch.arange(_kept(weight.shape[1], width), device=weight.device)
+            _keep(before, after, stay, weight[:, stay])
 
 
 @torch.no_grad()
@@ -162,7 +161,6 @@ def surgeon(weight: Tensor, squares: Tensor, places: int, keep: int) -> tuple[Te
 
 def _keep(before: Any, after: Any, stay: Tensor, weight: Tensor) -> None:
     """Layers of a block in which only the channels that `stay` lead from one to the next."""
-    stay = stay.to(weight.device)
     norm = before.normalization
     kept = before.convolution.weight.detach()[stay], weight
     for layer, values in zip((before, after), kept, strict=True):
