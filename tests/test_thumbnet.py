@@ -498,8 +498,12 @@ def test_s_begins_with_the_decoder_beside_e(photos: Photos, teacher: Path, tmp_p
     )
     _, S = train(settings, photos, T, tmp_path / "run")
     assert all(torch.equal(v, D.state_dict()[k]) for k, v in S.front.state_dict().items())
-    _, S = train(replace(settings, decoder_width=16), photos, T, tmp_path / "wider")
-    assert S.front.config["width"] == 16  # another kind of decoder: from scratch
+    # another kind of decoder: from scratch
+    settings = replace(settings, decoder_width=16)
+    with pytest.raises(ValueError, match=r"no decoder that fits.* or train another in stage 1"):
+        train(settings, photos, T, tmp_path / "untrained")
+    _, S = train(replace(settings, stage1="autoencoder"), photos, T, tmp_path / "wider")
+    assert S.front.config["width"] == 16
 
 
 def test_s_begins_with_the_decoder_of_a_run(photos: Photos, teacher: Path, tmp_path: Path) -> None:
@@ -601,6 +605,12 @@ def test_width(photos: Photos, folder: Path, teacher: Path, tmp_path: Path) -> N
     assert torch.equal(S(x), twice(x))
     with pytest.raises(ValueError, match="ResNet of transformers"):
         train(replace(settings, student="test_thumbnet:small_network"), photos, T, tmp_path / "o")
+    # fitted to what S will see: through JPEG, where it is trained so
+    settings = replace(settings, stage1="none", start=str(tmp_path), freeze="always", mm=0)
+    files, pixels = (
+        train(replace(settings, jpeg=part), photos, T, tmp_path / str(part))[1] for part in (1, 0)
+    )
+    assert torch.equal(S(x), pixels(x)) and not torch.equal(S(x), files(x))
 
 
 def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def make_downscaler(settings: Settings) -> tuple[nn.Module, Decoder | None]:
     that comes with it, if it does not start untrained; the same seed gives the same E.
 
     Raises:
-        ValueError: `start` holds another kind of E, or for a filter no decoder that fits.
+        ValueError: `start` holds another kind of E, or no decoder that fits where one is needed.
     """
     if not settings.start:
         return new_downscaler(settings), None
@@ -147,10 +147,12 @@ def make_downscaler(settings: Settings) -> tuple[nn.Module, Decoder | None]:
     if decoder is not None:
         fits = settings.rebuild > 1 and decoder.config == new_decoder(settings).config
         decoder = decoder if fits else None
-    if decoder is None and settings.downscaler != "learned":
+    needed = settings.downscaler != "learned" or settings.stage1 == "none"
+    if decoder is None and needed and settings.rebuild > 1:
+        other = "train another in stage 1" if settings.stage1 == "none" else "leave start out"
         raise ValueError(
-            f"{run} has no decoder that fits; rebuild, decoder_width and modulus must be those of "
-            "that run"
+            f"{settings.start} has no decoder that fits; give its own rebuild, decoder_width and "
+            f"modulus, or {other}"
         )
     return E.requires_grad_(True), decoder
 
@@ -246,13 +248,8 @@ def train(
     device = accelerator.device
     teacher = teacher.to(device)
     batches = _batches(settings, photos, accelerator)
-    E, decoder = make_downscaler(settings)
-    S = make_student(settings, teacher, photos.classes)
-    if settings.width < 1:
-        narrow.check(S)
-    if decoder is not None:
-        S.front.load_state_dict(decoder.state_dict())
-    others = make_others(settings, teacher, S, photos.classes)
+    together = _together(settings, teacher, photos.classes).to(device)
+    E, S = together.E, together.S
     with accelerator.main_process_first():  # one writes what the others read
         run.mkdir(parents=True, exist_ok=True)
         start = {"start": fingerprint(nn.ModuleList([E, S.front]))} if settings.start else {}
@@ -266,8 +263,6 @@ def train(
                 lambda: predict(teacher, photos.images, precision=settings.precision),
             ).to(device)
 
-    D = make_decoder(settings, teacher, S)
-    together = Together(settings, E, S, D, others).to(device)
     per_epoch = batches.steps_per_epoch
     first = per_epoch * (settings.stage1_epochs if settings.stage1 != "none" else 0)
     total = first + per_epoch * settings.epochs
@@ -284,7 +279,7 @@ def train(
 
     for stage, begin, end in ((1, 0, first), (2, first, total)):
         if stage == 2 and narrow_from_here:
-            _narrow(settings, E, S, photos)
+            _narrow(settings, E, S, batches)
         if not begin <= done < end:
             continue
         optimiser = _optimiser(settings, together, stage)
@@ -378,14 +373,29 @@ def _batches(settings: Settings, photos: Photos, accelerator: Accelerator) -> Au
     return batches
 
 
+def _together(settings: Settings, teacher: Classifier, classes: tuple[str, ...]) -> Together:
+    """All that is trained, as it begins."""
+    E, decoder = make_downscaler(settings)
+    S = make_student(settings, teacher, classes)
+    if settings.width < 1:
+        narrow.check(S)
+    if decoder is not None:
+        S.front.load_state_dict(decoder.state_dict())
+    D = make_decoder(settings, teacher, S)
+    return Together(settings, E, S, D, make_others(settings, teacher, S, classes))
+
+
 @torch.no_grad()
-def _narrow(settings: Settings, E: nn.Module, S: Classifier, photos: Photos) -> None:
+def _narrow(settings: Settings, E: nn.Module, S: Classifier, batches: Augmented) -> None:
     """Leave S the `width` of its settings, fitted on some of the photos, whole."""
-    index = torch.linspace(0, len(photos) - 1, min(narrow.PHOTOS, len(photos))).long()
+    count = len(batches.images)
+    index = torch.linspace(0, count - 1, min(narrow.PHOTOS, count)).long()
     seen, whole = [], []
-    for images in photos.images[index].split(settings.batch_size):
-        x = images.to(S.mean.device).float() / 255
-        seen.append(rescaled(S.front(E(x)), S.rescale))
+    for step, images in enumerate(batches.images[index].split(settings.batch_size)):
+        x = images.float() / 255
+        quality = batches.draw(step, 0.0).quality  # as often as in training
+        x_s = E(x) if quality is None else jpeg(E(x), quality)
+        seen.append(rescaled(S.front(x_s), S.rescale))
         whole.append(resized(x, (seen[-1].shape[-2], seen[-1].shape[-1])))
     narrow.fit(S, settings.width, torch.cat(seen), torch.cat(whole))
 
