@@ -15,21 +15,23 @@ import click
 
 from learned_downscale.cli.inputs import data_option, read_inputs, teacher_option
 from learned_downscale.cli.terminal import tell
-from learned_downscale.thumbnet.settings import PRESETS, Settings
+from learned_downscale.thumbnet.settings import PRESETS
 
 
-def settings_options(settings: type[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An option for each field of a settings class; None where it is not given."""
+def settings_options(settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option for each field of settings, whose values are the defaults; None where it is not
+    given."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        hints = typing.get_type_hints(settings)
+        hints = typing.get_type_hints(type(settings))
         for field in reversed(dataclasses.fields(settings)):
             if not field.metadata.get("option", True):
                 continue
             choices = typing.get_args(hints[field.name])
             kind = click.Choice(choices) if choices else hints[field.name]
-            name = "--" + field.name.replace("_", "-")
-            shown = f"[default: {field.default}]" if field.default != "" else ""
+            name, default = "--" + field.name.replace("_", "-"), getattr(settings, field.name)
+            said = str(default).lower() if isinstance(default, bool) else default
+            shown = field.metadata["help"] + (f"  [default: {said}]" if default != "" else "")
             command = click.option(name, type=kind, help=shown, show_default=False)(command)
         return command
 
@@ -45,7 +47,12 @@ def about_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What a model card says that the training does not know."""
     for option in (
         click.option("--teacher-name", help="What the card calls T.  [default: as in --teacher]"),
-        click.option("--note", default="", help="A sentence on data or licence, for the card."),
+        click.option(
+            "--note",
+            default="",
+            show_default=False,
+            help="A sentence on data or licence, for the card.",
+        ),
         click.option(
             "--license", default="as the photos allow", help="Of the weights, for their card."
         ),
@@ -73,9 +80,9 @@ def about_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--preset",
     type=click.Choice(list(PRESETS)),
     default="default",
-    help="Settings to start from; those that are given count.",
+    help="Settings to start from; those that are given count. The defaults below are of `default`.",
 )
-@settings_options(Settings)
+@settings_options(PRESETS["default"])
 def train(
     data: tuple[Path, ...],
     teacher: str,

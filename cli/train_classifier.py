@@ -49,7 +49,7 @@ THRESHOLD = 0.5
     help="Weights folder that S begins with, instead of T.",
 )
 @about_options
-@settings_options(ClassifierSettings)
+@settings_options(ClassifierSettings())
 def train_classifier(
     data: tuple[Path, ...],
     teacher: Path,

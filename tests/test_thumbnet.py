@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import cv2
 import numpy as np
 import pytest
@@ -970,6 +971,17 @@ def test_wrong_settings(wrong: dict[str, float]) -> None:
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("name", ["train", "train-classifier"])
+def test_help_says_what_each_option_is(name: str) -> None:
+    options = {option.name: option for option in main.commands[name].params}
+    for option in options.values():
+        assert isinstance(option, click.Option)
+        assert option.help and not option.help.startswith("["), option.name
+    if name == "train":  # what a run without options has, not what `Settings()` has
+        assert "[default: 2]" in (options["epochs"].help or "")
+        assert PRESETS["default"].epochs == 2 != Settings().epochs
 
 
 def test_train_and_evaluate_commands(folder: Path, teacher: Path, tmp_path: Path) -> None:

@@ -10,81 +10,129 @@ from learned_downscale.engine.code import check_modulus
 from learned_downscale.thumbnet import baselines
 
 
+def _setting(default: Any, help: str) -> Any:
+    """A field, and what `--help` says of it."""
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of one run: by default the supervised stage alone. See `PRESETS` for recipes."""
 
-    factor: int = 4  # E's factor per side
-    downscaler: str = "learned"  # E; or a filter in its place: bicubic, ... (see `baselines`)
-    channels: int = 16  # width of E
-    # Above 1, E writes a code modulo this into the thumbnail's last bits, and S's `Decoder` reads
-    # it; no colour is off by more than half of it.
-    modulus: int = 1
-    # Weights that E begins with: "x4", a folder, or that of a finished run; default: untrained. S's
-    # `Decoder` begins with the one beside them, if it is of the same kind.
-    start: str = ""
-    # E is trained throughout ("no"), not in stage 2, or not at all ("always").
-    freeze: Literal["no", "stage2", "always"] = "no"
-    student: str = "teacher"  # S: T's architecture and weights, or another network's name
-    # Networks, as in student, with commas between, that take turns with S, a batch each: E learns
-    # for them, too. They are not trained, and no part of what is measured.
-    others: str = ""
-    # Part of the channels inside S's residual blocks that are left in stage 2, when they are fitted
-    # to T (`narrow`); T's are all there in stage 1. Not of `others`.
-    width: float = 1.0
-    first_stride: int = 0  # of S's first layer; 0: T's own; 1: four times the operations of 2
-    # S's strided layers leave out the border of odd maps: 7 px become 3, not 4. So S costs no more
-    # than its part of T's operations.
-    crop_odd: bool = False
-    # S first rebuilds the photo at this many times the thumbnail's sides, by a few layers of its
-    # own (`Decoder`); 1: it does not, and cannot read the fine detail that E hides in thumbnails.
-    rebuild: int = 1
-    decoder_width: int = 24  # channels of that `Decoder`
-    rescale: float = 1.0  # S then rescales what it has by this: to sides it knows, or can afford
-    size: int = 224  # side of the photos, px
-    # Of stage 2; 0: S stays as it is. Without stage 1, too, there is nothing to train: the run is
-    # there to be measured.
-    epochs: int = 8
-    batch_size: int = 32
-    accumulate: int = 1  # parts in which a batch is computed, for less memory
-    seed: int = 0
+    factor: int = _setting(4, "E's factor per side.")
+    downscaler: str = _setting(
+        "learned", "E, or a filter in its place: bicubic, box, lanczos or area."
+    )
+    channels: int = _setting(16, "Width of E.")
+    modulus: int = _setting(
+        1,
+        "Above 1, E writes a code modulo this into the thumbnail's last bits, and S's decoder "
+        "reads it; no colour is off by more than half of it.",
+    )
+    start: str = _setting(
+        "",
+        "Weights that E begins with: x4, a folder, or that of a finished run. S's decoder begins "
+        "with the one beside them, if it is of the same kind.",
+    )
+    freeze: Literal["no", "stage2", "always"] = _setting(
+        "no", "E is trained throughout (no), not in stage 2, or never (always)."
+    )
+    student: str = _setting(
+        "teacher", "S: T's architecture and weights, or another network, as in --teacher."
+    )
+    others: str = _setting(
+        "",
+        "Networks, with commas between, that take turns with S, a batch each: E learns for them, "
+        "too. They are not trained, and no part of what is measured.",
+    )
+    width: float = _setting(
+        1.0,
+        "Part of the channels inside S's residual blocks that are left in stage 2, when they are "
+        "fitted to T without labels. Of ResNets, and not of --others.",
+    )
+    first_stride: int = _setting(
+        0, "Of S's first layer; 0: T's own; 1: four times the operations of 2."
+    )
+    crop_odd: bool = _setting(
+        False,
+        "S's strided layers leave out the border of odd maps: 7 px become 3, not 4. So S costs no "
+        "more than its part of T's operations.",
+    )
+    rebuild: int = _setting(
+        1,
+        "S first rebuilds the photo at this many times the thumbnail's sides, by a decoder; 1: it "
+        "does not, and cannot read the fine detail that E hides in thumbnails.",
+    )
+    decoder_width: int = _setting(24, "Channels of that decoder.")
+    rescale: float = _setting(
+        1.0, "S then rescales what it has by this: to sides it knows, or can afford."
+    )
+    size: int = _setting(224, "Side of the photos, px.")
+    epochs: int = _setting(
+        8,
+        "Of stage 2; 0: S stays as it is. Without stage 1, too, nothing is trained: the run is "
+        "there to be measured.",
+    )
+    batch_size: int = _setting(32, "Photos per step.")
+    accumulate: int = _setting(1, "Parts in which a batch is computed, for less memory.")
+    seed: int = _setting(0, "Of first weights, batches and augmentation.")
 
-    # Stage 1, without labels: "fm" (the paper's) rebuilds T's feature maps from S's, by D;
-    # "perceptual" gives S, which stays as it is, the feature maps that it has of the photo;
-    # "autoencoder" rebuilds the photo from the thumbnail, by S's `Decoder` or one thrown away.
-    stage1: Literal["none", "fm", "perceptual", "autoencoder"] = "none"
-    stage1_epochs: int = 2
-    stage1_crop: float = 0.0  # side of stage 1's crops, part of the photo's; 0: as in stage 2
-    stage1_lr: float = 4e-3  # of E in stage 1
-    decoder_lr: float = 1e-3  # of D
-    layer: str = ""  # of T and S, whose feature maps FM compares; default: the last
+    stage1: Literal["none", "fm", "perceptual", "autoencoder"] = _setting(
+        "none",
+        "Stage 1, without labels. fm, the paper's: T's feature maps are rebuilt from S's. "
+        "perceptual: S, as it is, is given the feature maps that it has of the photo. "
+        "autoencoder: the photo is rebuilt from the thumbnail, by S's decoder or one thrown away.",
+    )
+    stage1_epochs: int = _setting(2, "Of stage 1.")
+    stage1_crop: float = _setting(
+        0.0, "Side of stage 1's crops, part of the photo's; 0: as in stage 2."
+    )
+    stage1_lr: float = _setting(4e-3, "Learning rate of E in stage 1.")
+    decoder_lr: float = _setting(1e-3, "Learning rate of decoders in stage 1, and of FM's.")
+    layer: str = _setting("", "Of T and S, whose feature maps FM compares.  [default: the last]")
 
-    # Crop sides lie in [min_crop, 1] of the photo's.
-    min_crop: float = 0.85
-    # In stage 2 each crop has a size and an aspect of its own and is enlarged to the photo's sides,
-    # as torchvision's RandomResizedCrop does.
-    enlarge: bool = False
-    mixup: float = 0.0  # part of stage 2's batches whose photos are blended (Zhang et al. 2018)
-    # Part of the batches whose thumbnails pass through JPEG, quality 70 to 95, before S sees them.
-    jpeg: float = 0.0
-    kd_on: Literal["photo", "crop"] = "photo"  # what T sees; "crop" costs T's forward pass a step
-    # AdamW, cosine to 0; 3e-4 learned more slowly (measured). 0: S stays as it is, E learns for it
-    student_lr: float = 1e-4
-    downscaler_lr: float = 4e-3  # 2e-3 gave the same accuracy (measured)
-    weight_decay: float = 0.05  # S only: E is too small to need it
-    # Statistics of S's batch norm in stage 2: T's, as they are, or the batches' own.
-    batch_norm: Literal["teacher", "batches"] = "teacher"
-    warmup: float = 0.05  # part of the steps in which the learning rates rise from 0
+    min_crop: float = _setting(0.85, "Crop sides lie from this part of the photo's to all of it.")
+    enlarge: bool = _setting(
+        False,
+        "In stage 2 each crop has a size and an aspect of its own and is enlarged to the photo's "
+        "sides, as torchvision's RandomResizedCrop does.",
+    )
+    mixup: float = _setting(
+        0.0, "Part of stage 2's batches whose photos are blended (Zhang et al. 2018)."
+    )
+    jpeg: float = _setting(
+        0.0,
+        "Part of the batches whose thumbnails pass through JPEG, quality 70 to 95, before S sees "
+        "them.",
+    )
+    kd_on: Literal["photo", "crop"] = _setting(
+        "photo", "What T sees; crop costs T's forward pass a step."
+    )
+    # 3e-4 learned more slowly (measured)
+    student_lr: float = _setting(
+        1e-4, "Learning rate of S in stage 2 (AdamW, cosine to 0); 0: S stays, E learns for it."
+    )
+    # 2e-3 gave the same accuracy (measured)
+    downscaler_lr: float = _setting(4e-3, "Learning rate of E in stage 2.")
+    # E is too small to need it
+    weight_decay: float = _setting(0.05, "Of all but E.")
+    batch_norm: Literal["teacher", "batches"] = _setting(
+        "teacher", "Statistics of S's batch norm in stage 2: T's, as they are, or the batches'."
+    )
+    warmup: float = _setting(0.05, "Part of the steps in which the learning rates rise from 0.")
 
-    # L = cl L_CL + kd L_KD + mm L_MM + fm L_FM; 0 switches a loss off
-    cl: float = 0.3
-    kd: float = 0.7
-    mm: float = 2.0
-    fm: float = 0.0
-    ae: float = 40.0  # of L_AE in an autoencoder's stage 1: L = ae L_AE + mm L_MM
-    temperature: float = 2.0
+    cl: float = _setting(0.3, "Weight of the labels' loss, L_CL; 0 switches a loss off.")
+    kd: float = _setting(0.7, "Weight of distillation, L_KD.")
+    mm: float = _setting(2.0, "Weight of moment matching, L_MM.")
+    fm: float = _setting(
+        0.0, "Weight of feature mapping, L_FM, in stage 2; in stage 1's fm and perceptual 0 is 1."
+    )
+    ae: float = _setting(40.0, "Weight of the rebuilt photo's loss, L_AE, in stage 1.")
+    temperature: float = _setting(2.0, "Of distillation.")
 
-    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of T, S and D; E is always float32
+    precision: Literal["float32", "bfloat16"] = _setting(
+        "bfloat16", "Of T, S and decoders; E is always float32."
+    )
 
     def __post_init__(self) -> None:
         counts = ("channels", "decoder_width", "size", "batch_size", "accumulate", "stage1_epochs")
@@ -207,32 +255,38 @@ def student_side(settings: Settings) -> int:
 class ClassifierSettings:
     """Settings of a thumbnail classifier's training; each default is the bundled one's."""
 
-    downscaler: Literal["learned", "bicubic"] = "learned"  # what makes the thumbnails
-    size: int = 224  # side of the photos, px
-    rescale: float = 1.0  # S makes its thumbnails larger or smaller by this first
-    epochs: int = 10
-    batch_size: int = 32
-    seed: int = 0
+    downscaler: Literal["learned", "bicubic"] = _setting("learned", "What makes the thumbnails.")
+    size: int = _setting(224, "Side of the photos, px.")
+    rescale: float = _setting(1.0, "S makes its thumbnails larger or smaller by this first.")
+    epochs: int = _setting(10, "Rounds through the photos.")
+    batch_size: int = _setting(32, "Photos per step.")
+    seed: int = _setting(0, "Of batches and augmentation.")
 
-    # Crop sides lie in [min_crop, 1] of the photo's, each for itself: thumbnails are not square.
-    min_crop: float = 0.8
-    jpeg: float = 0.5  # part of the thumbnails that are saved as JPEG (quality 60 to 95) and read
-    jitter: float = 0.2  # brightness and contrast change by up to this part
-    # Part of the batches in which thumbnails are blended with others, up to half and half.
-    mixup: float = 0.0
+    min_crop: float = _setting(
+        0.8,
+        "Crop sides lie from this part of the photo's to all of it, each for itself: thumbnails "
+        "are not square.",
+    )
+    jpeg: float = _setting(
+        0.5, "Part of the thumbnails that are saved as JPEG (quality 60 to 95) and read."
+    )
+    jitter: float = _setting(0.2, "Brightness and contrast change by up to this part.")
+    mixup: float = _setting(
+        0.0, "Part of the batches in which thumbnails are blended, up to half and half."
+    )
     # SHA-256 of the weights that S begins with; default: T's
     start: str = field(default="", metadata={"option": False})
 
-    lr: float = 2e-4  # AdamW, cosine to 0
-    weight_decay: float = 0.02
-    warmup: float = 0.05  # part of the steps in which the learning rate rises from 0
-    average: float = 0.998  # S is the moving average of its steps, with this memory
+    lr: float = _setting(2e-4, "Learning rate (AdamW, cosine to 0).")
+    weight_decay: float = _setting(0.02, "Of S.")
+    warmup: float = _setting(0.05, "Part of the steps in which the learning rate rises from 0.")
+    average: float = _setting(0.998, "Memory of the moving average of the steps, which S is.")
 
-    # L = cl L_CL + kd L_KD + fm L_FM
-    cl: float = 0.3
-    kd: float = 0.7
-    fm: float = 1.0  # without it S learned more slowly (measured)
-    temperature: float = 2.0
+    cl: float = _setting(0.3, "Weight of the labels' loss, L_CL; 0 switches a loss off.")
+    kd: float = _setting(0.7, "Weight of distillation, L_KD.")
+    # without it S learned more slowly (measured)
+    fm: float = _setting(1.0, "Weight of feature mapping, L_FM.")
+    temperature: float = _setting(2.0, "Of distillation.")
 
     def __post_init__(self) -> None:
         _check(
