@@ -137,7 +137,7 @@ def train(
         return
     training = card.describe(
         settings,
-        data=[f"{path.parent.name}/{path.name}" for path in data],
+        data=["/".join(path.resolve().parts[-2:]) for path in data],
         photos=len(photos),
         classes=len(photos.classes),
         teacher=teacher_name or teacher,

@@ -112,7 +112,7 @@ def train_classifier(
         "training": {
             "settings": dataclasses.asdict(settings),
             "before": before,
-            "data": [f"{path.parent.name}/{path.name}" for path in data],
+            "data": ["/".join(path.resolve().parts[-2:]) for path in data],
             "photos": len(photos),
             "teacher": teacher_name or teacher.name,
             "license": license,

@@ -197,9 +197,9 @@ class Augmented:
         self.sides = [s for s in range(grid, side + 1, grid) if s >= min_crop * side]
         self.steps_per_epoch = len(photos) // self.batch_size
 
-    def draw(self, step: int, crop: float = 0.0) -> Draw:
-        """The choices of a batch, on the CPU; crop: the side of its crops, if not by chance, as a
-        part of the photo's: they are neither enlarged nor blended then."""
+    def draw(self, step: int, crop: float | None = None) -> Draw:
+        """The choices of a batch, on the CPU; crop: of one whose photos are neither enlarged nor
+        blended, the side of its crops as a part of the photo's; 0: by chance."""
         epoch, within = divmod(step, self.steps_per_epoch)
         order = torch.randperm(len(self.images), generator=generator(self.seed, 0, epoch))
         index = order[within * self.batch_size : (within + 1) * self.batch_size]
@@ -213,7 +213,7 @@ class Augmented:
         saved = float(torch.rand((), generator=chance)) < self.jpeg
         quality = int(torch.randint(70, 96, (), generator=chance)) if saved else None
         sides = torch.full((len(index), 2), side)
-        if crop:
+        if crop is not None:
             return Draw(index, sides, corners, flips, quality)
         if self.enlarge:
             sides, corners = self._any_box(len(index), chance)

@@ -114,7 +114,10 @@ class Classifier(nn.Module):
         """
         S = copy.deepcopy(self)
         if first_stride:
-            first = next(m for m in S.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1)
+            strided = (m for m in S.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1)
+            first = next(strided, None)
+            if first is None:
+                raise ValueError("the network has no strided convolution; leave first_stride at 0")
             first.stride = (first_stride, first_stride)
         if crop_odd:
             for module in S.model.modules():

@@ -170,6 +170,13 @@ class Settings:
             raise ValueError(
                 f"modulus is {self.modulus}, but rebuild is 1: S has no decoder that reads the code"
             )
+        if self.modulus > 1 and self.jpeg and self.downscaler == "learned":
+            raise ValueError(
+                f"modulus is {self.modulus}, but JPEG destroys the code that E writes; set modulus "
+                "to 1, or jpeg to 0"
+            )
+        if self.batch_norm == "batches" and not self.student_lr:
+            raise ValueError("S stays as it is (student_lr 0), and so must its batch norm: teacher")
         if not 0 <= self.stage1_crop <= 1:
             raise ValueError(f"stage1_crop is {self.stage1_crop}; it must lie from 0 to 1")
         if self.rebuild > self.factor:

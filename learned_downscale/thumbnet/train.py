@@ -7,14 +7,16 @@
    S's first layers to rebuild the photo: L = ae L_AE + mm L_MM.
 2. Supervised: E and S, L = mm L_MM + cl L_CL + kd L_KD + fm L_FM.
 
-`accelerate launch` runs it in several processes or on several GPUs: each computes its part of
+`accelerate launch` runs it on several GPUs or in several processes: each computes its part of
 every batch, so the result is the same but for the order of sums.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import os
 import pickle
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -31,7 +33,7 @@ from torch import Tensor, nn
 
 from learned_downscale.decoder import Decoder
 from learned_downscale.downscaler import Downscaler
-from learned_downscale.pretrained import decoder_beside
+from learned_downscale.pretrained import bundled, decoder_beside
 from learned_downscale.thumbnail_network import rescaled, resized
 from learned_downscale.thumbnet import baselines, losses, narrow
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos
@@ -130,7 +132,7 @@ def make_downscaler(settings: Settings) -> tuple[nn.Module, Decoder | None]:
     if not settings.start:
         return new_downscaler(settings), None
     run = Path(settings.start)
-    if (run / SETTINGS).is_file():
+    if settings.start not in bundled() and (run / SETTINGS).is_file():
         theirs = load_settings(run)
         _check_agrees(run, theirs, settings, "downscaler", "factor")
         E, decoder = new_downscaler(theirs), decoder_of(run)
@@ -217,6 +219,9 @@ def make_decoder(settings: Settings, teacher: Classifier, S: Classifier) -> nn.M
         if settings.stage1 != "fm" and not (settings.fm and settings.epochs):
             return None
         x = torch.zeros(1, 3, settings.size, settings.size, device=teacher.mean.device)
+        if settings.width < 1:  # D reads what will be left of it
+            S = copy.deepcopy(S)
+            narrow.cut(S, settings.width)
         with torch.no_grad():
             channels = [network.read(x)[1].shape[1] for network in (S, teacher)]
         return FeatureDecoder(*channels)
@@ -241,10 +246,7 @@ def train(
         ValueError: `run` holds a run of other settings, photos or another teacher, or a damaged
             checkpoint; batches too small for the processes; or the loss is no longer finite.
     """
-    # S's head has no part in stage 1
-    accelerator = Accelerator(
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
-    )
+    accelerator = _accelerator()
     device = accelerator.device
     teacher = teacher.to(device)
     batches = _batches(settings, photos, accelerator)
@@ -276,8 +278,12 @@ def train(
     log = Log(run, done) if accelerator.is_main_process else None
     networks = Stopwatch()
     rates = {1: "stage1_lr or decoder_lr", 2: "student_lr or downscaler_lr"}
+    stages = (1, 0, first), (2, first, total)
+    for stage, begin, end in stages:
+        if begin < end and not done:
+            _rehearse(settings, together, teacher, batches, stage)
 
-    for stage, begin, end in ((1, 0, first), (2, first, total)):
+    for stage, begin, end in stages:
         if stage == 2 and narrow_from_here:
             _narrow(settings, E, S, batches)
         if not begin <= done < end:
@@ -290,23 +296,19 @@ def train(
             optimiser.load_state_dict(saved["optimiser"])
             schedule.load_state_dict(saved["schedule"])
         if stage == 2 and settings.batch_norm == "batches":
-            for module in S.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.train()
+            for module in _batch_norms(S):
+                module.train()
         model = accelerator.prepare_model(together)
         weights = _weights(settings, stage)
-        # T sees the whole photos once, or each crop
-        mapped = "FM" in weights if stage == 2 else settings.stage1 == "fm"
-        online = teacher if mapped or ("KD" in weights and teacher_logits is None) else None
         for step in range(done, min(end, stop_after or total)):
             terms: dict[str, float] = dict.fromkeys(("loss", *weights), 0.0)
-            draw = batches.draw(step, settings.stage1_crop if stage == 1 else 0.0)
+            draw = batches.draw(step, settings.stage1_crop if stage == 1 else None)
             for part in _parts(accelerator, settings.accumulate):
                 last = part.start >= part.step - accelerator.num_processes
                 batch = batches.take(draw, part)
                 share = len(batch.index) / len(draw.index)
                 with networks, nullcontext() if last else accelerator.no_sync(model):
-                    taught = _taught(settings, batch, online, mapped, teacher_logits)
+                    taught = _taught(settings, stage, batch, teacher, teacher_logits)
                     some = model(batch, *taught, stage, step)
                     loss = torch.stack([weights[name] * some[name] for name in weights]).sum()
                     # several processes: the mean of their gradients is taken
@@ -346,6 +348,22 @@ def train(
     return E, S
 
 
+def _accelerator() -> Accelerator:
+    """It says what device to use; several processes share each batch."""
+    accelerator = Accelerator(
+        mixed_precision="no",  # E, JPEG and filters need float32; `Together` has its own autocast
+        # S's head has no part in stage 1
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != accelerator.num_processes:
+        raise ValueError(
+            f"{started} processes were started, but do not share the work; on CPUs, set "
+            "ACCELERATE_USE_CPU=true"
+        )
+    return accelerator
+
+
 def _batches(settings: Settings, photos: Photos, accelerator: Accelerator) -> Augmented:
     """The batches, if the processes can share them."""
     batches = Augmented(
@@ -379,6 +397,8 @@ def _together(settings: Settings, teacher: Classifier, classes: tuple[str, ...])
     S = make_student(settings, teacher, classes)
     if settings.width < 1:
         narrow.check(S)
+    if settings.batch_norm == "batches" and not _batch_norms(S):
+        raise ValueError(f"{settings.student} has no batch norm; leave batch_norm at teacher")
     if decoder is not None:
         S.front.load_state_dict(decoder.state_dict())
     D = make_decoder(settings, teacher, S)
@@ -393,11 +413,15 @@ def _narrow(settings: Settings, E: nn.Module, S: Classifier, batches: Augmented)
     seen, whole = [], []
     for step, images in enumerate(batches.images[index].split(settings.batch_size)):
         x = images.float() / 255
-        quality = batches.draw(step, 0.0).quality  # as often as in training
+        quality = batches.draw(step).quality  # as often as in training
         x_s = E(x) if quality is None else jpeg(E(x), quality)
         seen.append(rescaled(S.front(x_s), S.rescale))
         whole.append(resized(x, (seen[-1].shape[-2], seen[-1].shape[-1])))
     narrow.fit(S, settings.width, torch.cat(seen), torch.cat(whole))
+
+
+def _batch_norms(S: Classifier) -> list[nn.Module]:
+    return [m for m in S.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 def keep(module: nn.Module, path: Path) -> None:
@@ -453,19 +477,47 @@ def _parts(accelerator: Accelerator, accumulate: int) -> list[slice]:
 @torch.no_grad()
 def _taught(
     settings: Settings,
+    stage: int,
     batch: Batch,
-    online: Classifier | None,
-    mapped: bool,
+    teacher: Classifier,
     known: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """T's logits and feature maps for a batch; None for what no loss needs."""
+    """T's logits and feature maps for a batch; None for what no loss needs.
+
+    known: its logits of all photos, if it has seen the whole ones; else it sees each crop."""
+    weights = _weights(settings, stage)
+    mapped = "FM" in weights if stage == 2 else settings.stage1 == "fm"
     logits, maps = None if known is None else known[batch.index], None
-    if online is not None:
+    if mapped or ("KD" in weights and settings.kd_on == "crop"):
         x = batch.x.float() / 255
         with autocast(x.device, settings.precision):
-            seen, maps = online.read(x) if mapped else (online(x), None)
+            seen, maps = teacher.read(x) if mapped else (teacher(x), None)
         logits = seen if logits is None else logits
     return logits, maps
+
+
+@torch.no_grad()
+def _rehearse(
+    settings: Settings, together: Together, teacher: Classifier, batches: Augmented, stage: int
+) -> None:
+    """One of the smallest crops through a stage: what cannot take it says so before the training,
+    not in its midst."""
+    crop = batches.sides[0] / settings.size
+    if stage == 1:
+        crop = settings.stage1_crop or crop
+    elif settings.enlarge:
+        crop = 1.0
+    draw = batches.draw(0, crop)
+    batch = batches.take(draw, slice(0, 1))
+    try:
+        taught = _taught(settings, stage, batch, teacher, None)
+        for turn in range(1 + len(together.others)):
+            together(batch, *taught, stage, turn)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"stage {stage} fails on its smallest crops, {batch.x.shape[-1]} px: {error}; give "
+            "larger ones (min_crop 1: whole photos) or another network"
+        ) from error
 
 
 def _sum(accelerator: Accelerator, terms: dict[str, float]) -> dict[str, float]:
