@@ -98,7 +98,8 @@ def train(
 
     E's weights go to --out, with a model card; measure them with `evaluate`. With `--downscaler
     bicubic` (or box, lanczos, area) only S is trained, on its thumbnails: the baseline to compare
-    with. `accelerate launch -m learned_downscale.cli train ...` uses several processes or GPUs.
+    with. `accelerate launch --multi_gpu -m learned_downscale.cli train ...` uses several GPUs; with
+    ACCELERATE_USE_CPU=true in the environment, several processes on CPUs.
     """
     try:
         settings = dataclasses.replace(PRESETS[preset], **given(values))
@@ -116,20 +117,28 @@ def train(
         except FileExistsError as error:
             raise click.UsageError(str(error)) from error
     photos, T = read_inputs(data, teacher, settings.size, settings.layer)
-    click.echo(f"{len(photos)} photos of {len(photos.classes)} classes", err=True)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes: the one that writes
+    if first:
+        processes = os.environ.get("WORLD_SIZE", "1")
+        shared = "" if processes == "1" else f", in {processes} processes"
+        click.echo(f"{len(photos)} photos of {len(photos.classes)} classes{shared}", err=True)
+
+    import torch
 
     from learned_downscale.thumbnet import card
     from learned_downscale.thumbnet.log import network_share
     from learned_downscale.thumbnet.train import decoder_of
     from learned_downscale.thumbnet.train import train as run_training
 
+    if settings.precision == "float32":
+        torch.backends.cudnn.allow_tf32 = False  # else float32 is none on a GPU
     with Progress() as progress:
         try:
             E, _ = run_training(settings, photos, T, run, progress)
         except (OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
-    if os.environ.get("RANK", "0") != "0":
-        return  # one of several processes; the first one writes
+    if not first:
+        return
     if settings.epochs or settings.stage1 != "none":
         click.echo(f"Networks took {network_share(run):.1%} of the training time", err=True)
     if out is None or not isinstance(E, Downscaler):

@@ -40,6 +40,7 @@ from learned_downscale.thumbnet.train import (  # noqa: E402
     Together,
     decoder_of,
     load_run,
+    make_downscaler,
     make_student,
     new_downscaler,
     predict,
@@ -186,6 +187,7 @@ def test_enlarged_crops_are_pillows(photos: Photos) -> None:
         # Pillow takes pixels beyond the box where there are none in it
         assert np.abs(got - want)[2:-2, 2:-2].max() <= 2
     assert batches.draw(0, crop=0.5).sides.tolist() == [[16, 16]] * 24  # stage 1: as they are
+    assert not batches.draw(0, crop=0).enlarge and len(batches.draw(0, crop=0).sides.unique()) == 1
 
 
 def test_blended_photos(photos: Photos) -> None:
@@ -384,7 +386,7 @@ def test_s_rebuilds_the_photo_first(
     train(settings, photos, T, tmp_path)
     _, _, S = load_run(tmp_path, T, CLASSES)
     assert all(not torch.equal(v, before[k]) for k, v in S.state_dict().items() if "front" in k)
-    assert suite.student(replace(settings, student_lr=5e-5)) == "T, rebuilds 2x"
+    assert evaluate.student(replace(settings, student_lr=5e-5)) == "T, rebuilds 2x"
 
 
 def test_fm_joins_after_an_autoencoder(photos: Photos, teacher: Path, tmp_path: Path) -> None:
@@ -405,7 +407,7 @@ def test_e_learns_for_a_network_as_it_is(photos: Photos, teacher: Path, tmp_path
     E, S = train(settings, photos, T, tmp_path)
     assert all(torch.equal(v, S.state_dict()[k]) for k, v in T.state_dict().items())
     assert E.out.weight.abs().max() > 0
-    assert suite.student(settings) == "T, at 32 px, not retrained"
+    assert evaluate.student(settings) == "T, at 32 px, not retrained"
 
 
 def test_a_network_as_it_is_reads_a_filters_thumbnails(
@@ -450,17 +452,17 @@ def test_s_may_stay_as_t_is(photos: Photos, teacher: Path, tmp_path: Path) -> No
     D = decoder_of(tmp_path)
     assert D is not None
     assert all(torch.equal(v, S.front.state_dict()[k]) for k, v in D.state_dict().items())
-    assert (evaluate.name(settings), suite.student(settings)) == (
+    assert (evaluate.name(settings), evaluate.student(settings)) == (
         "thumbnet, no code, 8 channels, 2 epochs of stage 1",
         "T, rebuilds 2x, not retrained",
     )
     settings = replace(settings, mm=0, decoder_width=48, stage1_epochs=4, epochs=1)
-    assert (evaluate.name(settings), suite.student(settings)) == (
+    assert (evaluate.name(settings), evaluate.student(settings)) == (
         "thumbnet, no code, 8 channels, no MM",
         "T, rebuilds 2x by 48 channels, learning rate 0.01",
     )
     settings = replace(settings, stage1="perceptual", mm=10, fm=4, epochs=2)
-    assert (evaluate.name(settings), suite.student(settings)) == (
+    assert (evaluate.name(settings), evaluate.student(settings)) == (
         "thumbnet, no code, MM 10, AE 40, 8 channels, perceptual, FM 4, FM 4",
         "T, rebuilds 2x by 48 channels, learning rate 0.01, 2 epochs",
     )
@@ -594,7 +596,7 @@ def test_width(photos: Photos, folder: Path, teacher: Path, tmp_path: Path) -> N
         SETTINGS, epochs=0, stage1="autoencoder", stage1_epochs=1, rebuild=2, width=0.5
     )
     _, S = train(settings, photos, T, tmp_path)
-    assert suite.student(settings) == "T, width 0.5, rebuilds 2x, not retrained"
+    assert evaluate.student(settings) == "T, width 0.5, rebuilds 2x, not retrained"
     training = card.describe(
         settings, data=[], photos=24, classes=3, teacher="", license="", note=""
     )
@@ -606,6 +608,11 @@ def test_width(photos: Photos, folder: Path, teacher: Path, tmp_path: Path) -> N
     assert torch.equal(S(x), twice(x))
     with pytest.raises(ValueError, match="ResNet of transformers"):
         train(replace(settings, student="test_thumbnet:small_network"), photos, T, tmp_path / "o")
+    layer = "resnet.encoder.stages.1.layers.0.layer.0"  # FM on what is cut
+    looks = load_teacher(teacher, CLASSES, layer)
+    inside = replace(settings, epochs=1, fm=1.0, layer=layer)
+    _, inner = train(inside, photos, looks, tmp_path / "inside")
+    assert [network.read(x)[1].shape[1] for network in (inner, looks)] == [8, 16]
     # fitted to what S will see: through JPEG, where it is trained so
     settings = replace(settings, stage1="none", start=str(tmp_path), freeze="always", mm=0)
     files, pixels = (
@@ -629,7 +636,7 @@ def test_e_writes_a_code_that_s_reads(tmp_path: Path) -> None:
         train(replace(settings, downscaler=downscaler), photos, T, run)
         last[downscaler] = sum(float(row["AE"]) for row in read_log(run)[-8:])
     assert last["learned"] < 0.7 * last["bicubic"]
-    assert suite.student(settings) == "T, rebuilds 2x, at 32 px, not retrained"
+    assert evaluate.student(settings) == "T, rebuilds 2x, at 32 px, not retrained"
     settings = replace(settings, stage1_epochs=4)
     names = {m: evaluate.name(replace(settings, modulus=m)) for m in (8, 16, 1)}
     assert names == {8: "thumbnet", 16: "thumbnet, modulus 16", 1: "thumbnet, no code"}
@@ -677,26 +684,71 @@ def test_accumulated_batches_are_the_same(photos: Photos, teacher: Path, tmp_pat
         train(replace(settings, accumulate=7), photos, T, tmp_path / "7")
 
 
-def test_accelerate_launch(folder: Path, teacher: Path, tmp_path: Path) -> None:
-    """Two processes share each batch and end where one does, but for the order of sums."""
+def test_accelerate_launch(
+    folder: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes share each batch and end where one does, but for the order of sums; and
+    accelerate's own mixed precision, which would round E's levels, has no part in it."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     arguments = ["train", "--data", folder, "--teacher", teacher, "--size", 32, "--factor", 2,
                  "--rebuild", 2, "--epochs", 1, "--batch-size", 6, "--precision", "float32",
                  "--stage1", "fm", "--stage1-epochs", 1, "--run"]  # fmt: skip
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines",
+              "1", "--num_processes", "2", "--mixed_precision", "bf16", "--dynamo_backend", "no",
               "-m", "learned_downscale.cli"]  # fmt: skip
     two, one = tmp_path / "two", tmp_path / "one"
     said = subprocess.run(
         [*launch, *map(str, (*arguments, two))], capture_output=True, text=True, timeout=300
     )
     assert said.returncode == 0, said.stderr
-    assert said.stdout.count(str(two)) == 1
+    assert said.stdout.count(str(two)) == 1 and "classes, in 2 processes" in said.stderr
     run(*arguments, one)
     for name in ("downscaler.safetensors", "student.safetensors"):
         a, b = load_file(one / name), load_file(two / name)
         assert all(torch.allclose(v, b[k], atol=2e-3) for k, v in a.items())
     for mine, theirs in zip(read_log(one), read_log(two), strict=True):
         assert float(mine["loss"]) == pytest.approx(float(theirs["loss"]), rel=2e-2)
+    first = [float(read_log(r)[0]["loss"]) for r in (one, two)]  # before sums drift
+    assert first[0] == pytest.approx(first[1], rel=1e-5)
+
+
+def test_processes_that_share_nothing_are_refused(
+    photos: Photos, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two of `accelerate launch --multi_gpu` on a CPU: each would train for itself."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes were started, but do not share"):
+        train(SETTINGS, photos, load_teacher(teacher, CLASSES), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_stage_cannot_take_is_said_before_the_training(
+    photos: Photos, teacher: Path, tmp_path: Path
+) -> None:
+    T = load_teacher("test_thumbnet:one_size", CLASSES)
+    settings = replace(
+        SETTINGS, epochs=1, student=str(teacher), stage1="autoencoder", rebuild=2, min_crop=0.5,
+        kd_on="crop",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="stage 2 fails on its smallest crops, 16 px"):
+        train(settings, photos, T, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(replace(settings, min_crop=1.0), photos, T, tmp_path / "whole")
+    still = replace(settings, student="test_thumbnet:one_size", kd_on="photo")
+    with pytest.raises(ValueError, match="stage 2 fails on its smallest crops"):
+        train(still, photos, T, tmp_path / "student")
+
+
+def test_start_prefers_the_published_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a run of the same name; as `resize` and `Downscaler.from_pretrained` do."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x4").mkdir()
+    (tmp_path / "x4" / "settings.json").write_text("{}")
+    E, _ = make_downscaler(Settings(start="x4", freeze="always"))
+    want = Downscaler.from_pretrained("x4").state_dict()
+    assert all(torch.equal(v, want[k]) for k, v in E.state_dict().items())
 
 
 def test_students(photos: Photos, teacher: Path, tmp_path: Path) -> None:
@@ -962,10 +1014,12 @@ def test_divergence_is_told(photos: Photos, teacher: Path, tmp_path: Path) -> No
         {"min_crop": 1.5},
         {"mixup": 1.5},
         {"first_stride": -1},
+        {"rebuild": 2, "modulus": 8, "jpeg": 0.5},
+        {"batch_norm": "batches", "student_lr": 0.0},
     ],
 )
-def test_wrong_settings(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+def test_wrong_settings(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=list(wrong)[-1]):
         Settings(**wrong)
 
 
@@ -1002,6 +1056,13 @@ def test_train_and_evaluate_commands(folder: Path, teacher: Path, tmp_path: Path
     assert "Not measured" in card and "ours" in card and "| student_lr | 5e-05 |" in card
     assert Decoder.from_pretrained(out).factor == 2
 
+    other = tmp_path / "other"
+    run("train", *common, *recipe, "--run", other, "--downscaler", "bicubic", "--rescale", 1)
+    result = run("evaluate", other, learned, *common, "--size", 32)
+    said = [row.partition("; S: ")[2].split(" |")[0] for row in result.stdout.splitlines()[3:]]
+    assert said == ["T, rebuilds 2x, 2 epochs", "T, rebuilds 2x, at 16 px, 2 epochs"]
+    result = run("evaluate", other, learned, *common, "--size", 32, "--card", out)
+    assert result.exit_code == 1 and "another S each" in result.stderr
     result = run("evaluate", baseline, learned, *common, "--size", 32, "--card", out)
     assert result.exit_code == 0, result.output
     rows = [line.split("|")[1].strip() for line in result.stdout.splitlines()[2:]]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from learned_downscale import pretrained
 from learned_downscale.downscaler import Downscaler
-from learned_downscale.thumbnet.evaluate import Row, markdown
+from learned_downscale.thumbnet.evaluate import Row, markdown, student
 from learned_downscale.thumbnet.settings import Settings, called, student_is_trained, student_side
 from learned_downscale.thumbnet.train import DOWNSCALER, load_settings
 
@@ -165,21 +165,25 @@ def _recipe(settings: Settings) -> str:
     if settings.width < 1:
         S += (
             f" Of the channels inside its blocks {settings.width:g} were left before it was "
-            "trained, fitted without labels to what T's layers see in the photos."
+            "trained, fitted without labels to what all of them see in the photos."
         )
     if settings.others:
         S += f" It took turns with {called(settings.others)}, batch by batch."
     if settings.start:
-        S += " E began with the weights of another run."
+        S += " E began with the weights of another run, and S's decoder, if it has one of its kind."
     together = "E and S" if settings.freeze == "no" else "S, E as it was,"
     if not settings.student_lr:
         together = "E alone, through S as it is,"
     seen = "whole photos" if settings.kd_on == "photo" else "same crops"
+    loss = _loss(MM=settings.mm, CL=settings.cl, KD=settings.kd, FM=settings.fm)
+    sources = {
+        "the labels": settings.cl,
+        f"T's logits of the {seen}": settings.kd,
+        "T's feature maps": settings.fm,
+    }
+    told = " and ".join(source for source, weight in sources.items() if weight)
     supervised = (
-        f"{together} learned from the labels and T's logits of the {seen}: "
-        f"L = {settings.mm:g} L_MM + {settings.cl:g} L_CL + {settings.kd:g} L_KD"
-        + (f" + {settings.fm:g} L_FM" if settings.fm else "")
-        + ", batch norm "
+        f"{together} learned from {told}: {loss}, batch norm "
         + ("kept at T's" if settings.batch_norm == "teacher" else "at the batches'")
         + " statistics."
     )
@@ -192,18 +196,17 @@ def _recipe(settings: Settings) -> str:
     if settings.stage1 == "none":
         return f"{supervised} {S}"
     if settings.stage1 == "fm":
-        first = (
-            "E, S and a decoder D learned to rebuild T's feature maps of the originals: "
-            f"L = {settings.mm:g} L_MM + {settings.fm or 1.0:g} L_FM."
-        )
+        who = "S" if settings.freeze == "always" else "E, S"
+        loss = _loss(MM=settings.mm, FM=settings.fm or 1.0)
+        first = f"{who} and a decoder D learned to rebuild T's maps of the originals: {loss}."
     else:
         perceptual = settings.stage1 == "perceptual"
         times = settings.rebuild if settings.rebuild > 1 else settings.factor
-        learners, aims, loss = ["E"] * (settings.freeze != "always"), [], []
-        if settings.rebuild > 1 or not perceptual:
+        learners, aims = ["E"] * (settings.freeze != "always"), []
+        rebuilds = settings.rebuild > 1 or not perceptual
+        if rebuilds:
             learners.append("the first layers of S" if settings.rebuild > 1 else "a decoder")
             aims.append(f"rebuild the photo at {times} times the thumbnail's sides")
-            loss.append(f"{settings.ae:g} L_AE")
         if perceptual:
             S_proper = "the rest of S" if settings.rebuild > 1 else "S"
             which = settings.layer or "the last one at each stride from 4 on"
@@ -211,13 +214,18 @@ def _recipe(settings: Settings) -> str:
                 f"give {S_proper}, which stayed as it was, the feature maps that it has of the "
                 f"photo, {which}"
             )
-            loss.append(f"{settings.fm or 1.0:g} L_FM")
-        terms = " + ".join((*loss, f"{settings.mm:g} L_MM"))
-        first = f"{' and '.join(learners)} learned to {', and to '.join(aims)}: L = {terms}."
+        fm = (settings.fm or 1.0) * perceptual
+        loss = _loss(AE=settings.ae * rebuilds, FM=fm, MM=settings.mm)
+        first = f"{' and '.join(learners)} learned to {', and to '.join(aims)}: {loss}."
     if not settings.epochs:
         untrained = "" if student_is_trained(settings) else " It was not trained on thumbnails."
         return f"Without labels: {first} {S}{untrained}"
     return f"Stage 1, without labels: {first} Stage 2: {supervised} {S}"
+
+
+def _loss(**weights: float) -> str:
+    terms = (f"{weight:g} L_{name}" for name, weight in weights.items() if weight)
+    return f"L = {' + '.join(terms)}"
 
 
 _EXPLAINED = (
@@ -234,13 +242,19 @@ def check_card(folder: Path, runs: Sequence[Path]) -> Downscaler:
 
     Raises:
         FileNotFoundError: a run is not finished.
-        ValueError: none of the runs trained these weights, or config.json does not say how they
-            were trained.
+        ValueError: none of the runs trained these weights, those of its factor differ in S, or
+            config.json does not say how they were trained.
     """
     model = pretrained.load(folder)
     if not any(_same(model, run) for run in runs):
         raise ValueError(
             f"{folder} holds not the weights of {', '.join(map(str, runs)) or 'a run'}"
+        )
+    students = {student(s) for s in map(load_settings, runs) if s.factor == model.factor}
+    if len(students) > 1:
+        raise ValueError(
+            f"a card compares thumbnails, all else equal, but the runs have another S each: "
+            f"{'; '.join(sorted(students))}; leave the others out"
         )
     path = folder / pretrained.CONFIG
     if "training" not in json.loads(path.read_text(encoding="utf-8")):

@@ -18,8 +18,14 @@ from learned_downscale.similarity import psnr, ssim
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.networks import Classifier
-from learned_downscale.thumbnet.settings import PRESETS, Settings, called, student_is_trained
-from learned_downscale.thumbnet.train import check_runs, load_run, predict
+from learned_downscale.thumbnet.settings import (
+    PRESETS,
+    Settings,
+    called,
+    student_is_trained,
+    student_side,
+)
+from learned_downscale.thumbnet.train import check_runs, load_run, load_settings, predict
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ def evaluate(
         ValueError: a run had another teacher, other classes or photos of another size.
     """
     check_runs(runs, teacher, photos)
+    students = {student(load_settings(run)) for run in runs}
     rows = [_row("original", 1, None, predict(reader or teacher, photos.images), photos, None)]
     for run in runs:
         settings, E, S = load_run(run, teacher, photos.classes)
@@ -66,7 +73,10 @@ def evaluate(
         seen = partial(_seen, quality, None if reader is None else S.front, photos.images.shape[-1])
         logits = predict(S if reader is None else reader, small, seen)
         ratio = likeness(photos.images, small)[0] if isinstance(E, Downscaler) else None
-        rows.append(_row(name(settings), settings.factor, settings.seed, logits, photos, ratio))
+        system = name(settings)
+        if len(students) > 1 and reader is None:
+            system += f"; S: {student(settings)}"
+        rows.append(_row(system, settings.factor, settings.seed, logits, photos, ratio))
     return rows
 
 
@@ -81,6 +91,31 @@ def name(settings: Settings) -> str:
     if not student_is_trained(settings):
         system = system.removesuffix("-retrained")
     return ", ".join((system, *_hidden(settings), *otherwise(settings)))
+
+
+def student(settings: Settings) -> str:
+    """What reads the thumbnails."""
+    parts = [called(settings.student)]
+    if settings.width < 1:
+        parts.append(f"width {settings.width:g}")
+    if settings.first_stride:
+        parts.append(f"first stride {settings.first_stride}")
+    if settings.crop_odd:
+        parts.append("odd maps cropped")
+    if settings.rebuild > 1:
+        parts.append(f"rebuilds {settings.rebuild}x")
+        if settings.decoder_width != Settings.decoder_width:
+            parts[-1] += f" by {settings.decoder_width} channels"
+    if settings.rescale != 1:
+        parts.append(f"at {student_side(settings)} px")
+    if not student_is_trained(settings):
+        return ", ".join((*parts, "not retrained"))
+    usual = PRESETS["default" if settings.rebuild > 1 else "supervised"].student_lr
+    if settings.student_lr != usual:
+        parts.append(f"learning rate {settings.student_lr:g}")
+    if settings.epochs != 1:
+        parts.append(f"{settings.epochs} epochs" if settings.epochs else "stage 1 alone")
+    return ", ".join(parts)
 
 
 def _hidden(settings: Settings) -> list[str]:

@@ -27,12 +27,12 @@ class Settings:
     modulus: int = _setting(
         1,
         "Above 1, E writes a code modulo this into the thumbnail's last bits, and S's decoder "
-        "reads it; no colour is off by more than half of it.",
+        "reads it; no colour is off by more than half of it. 1: none, and for --jpeg.",
     )
     start: str = _setting(
         "",
-        "Weights that E begins with: x4, a folder, or that of a finished run. S's decoder begins "
-        "with the one beside them, if it is of the same kind.",
+        "Weights that E begins with: x4, a folder, that of a finished run, or a model of the Hub. "
+        "S's decoder begins with the one beside them, if it is of the same kind.",
     )
     freeze: Literal["no", "stage2", "always"] = _setting(
         "no", "E is trained throughout (no), not in stage 2, or never (always)."
@@ -47,8 +47,9 @@ class Settings:
     )
     width: float = _setting(
         1.0,
-        "Part of the channels inside S's residual blocks that are left in stage 2, when they are "
-        "fitted to T without labels. Of ResNets, and not of --others.",
+        "Below 1, S's layers are fitted, without labels, to what they see in the photos, and this "
+        "part of the channels inside its residual blocks is left, in multiples of 8, when stage 2 "
+        "begins; 0.999: all. Of ResNets, and not of --others.",
     )
     first_stride: int = _setting(
         0, "Of S's first layer; 0: T's own; 1: four times the operations of 2."
@@ -70,8 +71,8 @@ class Settings:
     size: int = _setting(224, "Side of the photos, px.")
     epochs: int = _setting(
         8,
-        "Of stage 2; 0: S stays as it is. Without stage 1, too, nothing is trained: the run is "
-        "there to be measured.",
+        "Of stage 2; 0: there is none. Without stage 1, too, nothing is trained: the run is there "
+        "to be measured.",
     )
     batch_size: int = _setting(32, "Photos per step.")
     accumulate: int = _setting(1, "Parts in which a batch is computed, for less memory.")
@@ -88,8 +89,14 @@ class Settings:
         0.0, "Side of stage 1's crops, part of the photo's; 0: as in stage 2."
     )
     stage1_lr: float = _setting(4e-3, "Learning rate of E in stage 1.")
-    decoder_lr: float = _setting(1e-3, "Learning rate of decoders in stage 1, and of FM's.")
-    layer: str = _setting("", "Of T and S, whose feature maps FM compares.  [default: the last]")
+    decoder_lr: float = _setting(
+        1e-3, "Learning rate of S's decoder in stage 1, but in fm, and of FM's D."
+    )
+    layer: str = _setting(
+        "",
+        "Whose feature maps FM compares, of T and S.  [default: the last; in perceptual, the last "
+        "at each stride from 4 on]",
+    )
 
     min_crop: float = _setting(0.85, "Crop sides lie from this part of the photo's to all of it.")
     enlarge: bool = _setting(
@@ -110,7 +117,8 @@ class Settings:
     )
     # 3e-4 learned more slowly (measured)
     student_lr: float = _setting(
-        1e-4, "Learning rate of S in stage 2 (AdamW, cosine to 0); 0: S stays, E learns for it."
+        1e-4,
+        "Learning rate of S in stage 2 and fm (AdamW, cosine to 0); 0: S stays, E learns for it.",
     )
     # 2e-3 gave the same accuracy (measured)
     downscaler_lr: float = _setting(4e-3, "Learning rate of E in stage 2.")
@@ -131,7 +139,7 @@ class Settings:
     temperature: float = _setting(2.0, "Of distillation.")
 
     precision: Literal["float32", "bfloat16"] = _setting(
-        "bfloat16", "Of T, S and decoders; E is always float32."
+        "bfloat16", "Of T, S and FM's D; E and S's decoder are always float32."
     )
 
     def __post_init__(self) -> None:

@@ -27,16 +27,11 @@ from learned_downscale.thumbnet.evaluate import (
     name,
     otherwise,
     pixels,
+    student,
     thumbnails,
 )
 from learned_downscale.thumbnet.networks import Classifier
-from learned_downscale.thumbnet.settings import (
-    PRESETS,
-    Settings,
-    called,
-    student_is_trained,
-    student_side,
-)
+from learned_downscale.thumbnet.settings import Settings
 from learned_downscale.thumbnet.train import check_runs, load_run, load_settings, predict
 
 # The systems of which a row is wanted at each factor, whether or not they were run.
@@ -86,31 +81,6 @@ class Row:
     modulus: int | None = None
     otherwise: list[str] = field(default_factory=list)
     settings: dict[str, Any] | None = None
-
-
-def student(settings: Settings) -> str:
-    """What reads the thumbnails."""
-    parts = [called(settings.student)]
-    if settings.width < 1:
-        parts.append(f"width {settings.width:g}")
-    if settings.first_stride:
-        parts.append(f"first stride {settings.first_stride}")
-    if settings.crop_odd:
-        parts.append("odd maps cropped")
-    if settings.rebuild > 1:
-        parts.append(f"rebuilds {settings.rebuild}x")
-        if settings.decoder_width != Settings.decoder_width:
-            parts[-1] += f" by {settings.decoder_width} channels"
-    if settings.rescale != 1:
-        parts.append(f"at {student_side(settings)} px")
-    if not student_is_trained(settings):
-        return ", ".join((*parts, "not retrained"))
-    usual = PRESETS["default" if settings.rebuild > 1 else "supervised"].student_lr
-    if settings.student_lr != usual:
-        parts.append(f"learning rate {settings.student_lr:g}")
-    if settings.epochs != 1:
-        parts.append(f"{settings.epochs} epochs" if settings.epochs else "stage 1 alone")
-    return ", ".join(parts)
 
 
 def suite(

@@ -252,6 +252,13 @@ def train(
     batches = _batches(settings, photos, accelerator)
     together = _together(settings, teacher, photos.classes).to(device)
     E, S = together.E, together.S
+    per_epoch = batches.steps_per_epoch
+    first = per_epoch * (settings.stage1_epochs if settings.stage1 != "none" else 0)
+    total = first + per_epoch * settings.epochs
+    if not (run / CHECKPOINT).exists():
+        for stage, steps in ((1, first), (2, total - first)):
+            if steps:
+                _rehearse(settings, together, teacher, batches, stage)
     with accelerator.main_process_first():  # one writes what the others read
         run.mkdir(parents=True, exist_ok=True)
         start = {"start": fingerprint(nn.ModuleList([E, S.front]))} if settings.start else {}
@@ -265,9 +272,6 @@ def train(
                 lambda: predict(teacher, photos.images, precision=settings.precision),
             ).to(device)
 
-    per_epoch = batches.steps_per_epoch
-    first = per_epoch * (settings.stage1_epochs if settings.stage1 != "none" else 0)
-    total = first + per_epoch * settings.epochs
     saved = read_checkpoint(run / CHECKPOINT)
     narrow_from_here = settings.width < 1 and not (saved and saved["stage"] == 2)
     if saved:
@@ -278,12 +282,8 @@ def train(
     log = Log(run, done) if accelerator.is_main_process else None
     networks = Stopwatch()
     rates = {1: "stage1_lr or decoder_lr", 2: "student_lr or downscaler_lr"}
-    stages = (1, 0, first), (2, first, total)
-    for stage, begin, end in stages:
-        if begin < end and not done:
-            _rehearse(settings, together, teacher, batches, stage)
 
-    for stage, begin, end in stages:
+    for stage, begin, end in ((1, 0, first), (2, first, total)):
         if stage == 2 and narrow_from_here:
             _narrow(settings, E, S, batches)
         if not begin <= done < end:
@@ -502,6 +502,9 @@ def _rehearse(
 ) -> None:
     """One of the smallest crops through a stage: what cannot take it says so before the training,
     not in its midst."""
+    if stage == 2 and settings.width < 1:  # as `_narrow` will leave it
+        together = copy.deepcopy(together)
+        narrow.cut(together.S, settings.width)
     crop = batches.sides[0] / settings.size
     if stage == 1:
         crop = settings.stage1_crop or crop
