@@ -739,6 +739,16 @@ def test_what_a_stage_cannot_take_is_said_before_the_training(
         train(still, photos, T, tmp_path / "student")
 
 
+def test_settings_that_s_cannot_follow(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+    T = load_teacher(teacher, CLASSES)
+    settings = replace(SETTINGS, student="test_thumbnet:small_network", batch_norm="batches")
+    with pytest.raises(ValueError, match="small_network has no batch norm"):
+        train(settings, photos, T, tmp_path / "run")
+    plain = Classifier(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), [0.5] * 3, [1.0] * 3, [0])
+    with pytest.raises(ValueError, match="no strided convolution"):
+        plain.student(first_stride=1)
+
+
 def test_start_prefers_the_published_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
