@@ -688,11 +688,12 @@ def test_accelerate_launch(
     folder: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes share each batch and end where one does, but for the order of sums; and
-    accelerate's own mixed precision, which would round E's levels, has no part in it."""
+    accelerate's own mixed precision, which would round JPEG's levels, has no part in it."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     arguments = ["train", "--data", folder, "--teacher", teacher, "--size", 32, "--factor", 2,
                  "--rebuild", 2, "--epochs", 1, "--batch-size", 6, "--precision", "float32",
-                 "--stage1", "fm", "--stage1-epochs", 1, "--run"]  # fmt: skip
+                 "--stage1", "fm", "--stage1-epochs", 1, "--modulus", 1, "--jpeg", 1,
+                 "--run"]  # fmt: skip
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines",
               "1", "--num_processes", "2", "--mixed_precision", "bf16", "--dynamo_backend", "no",
               "-m", "learned_downscale.cli"]  # fmt: skip
@@ -1071,6 +1072,10 @@ def test_train_and_evaluate_commands(folder: Path, teacher: Path, tmp_path: Path
     result = run("evaluate", other, learned, *common, "--size", 32)
     said = [row.partition("; S: ")[2].split(" |")[0] for row in result.stdout.splitlines()[3:]]
     assert said == ["T, rebuilds 2x, 2 epochs", "T, rebuilds 2x, at 16 px, 2 epochs"]
+    quarter = tmp_path / "quarter"  # another factor is another table
+    run("train", *common, "--size", 32, "--rebuild", 2, "--epochs", 0, "--run", quarter,
+        "--downscaler", "bicubic")  # fmt: skip
+    assert "; S: " not in run("evaluate", quarter, learned, *common, "--size", 32).stdout
     result = run("evaluate", other, learned, *common, "--size", 32, "--card", out)
     assert result.exit_code == 1 and "another S each" in result.stderr
     result = run("evaluate", baseline, learned, *common, "--size", 32, "--card", out)

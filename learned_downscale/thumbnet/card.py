@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from learned_downscale import pretrained
 from learned_downscale.downscaler import Downscaler
-from learned_downscale.thumbnet.evaluate import Row, markdown, student
+from learned_downscale.thumbnet.evaluate import Row, markdown, students
 from learned_downscale.thumbnet.settings import Settings, called, student_is_trained, student_side
 from learned_downscale.thumbnet.train import DOWNSCALER, load_settings
 
@@ -250,11 +250,11 @@ def check_card(folder: Path, runs: Sequence[Path]) -> Downscaler:
         raise ValueError(
             f"{folder} holds not the weights of {', '.join(map(str, runs)) or 'a run'}"
         )
-    students = {student(s) for s in map(load_settings, runs) if s.factor == model.factor}
-    if len(students) > 1:
+    read_by = students(runs, model.factor)
+    if len(read_by) > 1:
         raise ValueError(
             f"a card compares thumbnails, all else equal, but the runs have another S each: "
-            f"{'; '.join(sorted(students))}; leave the others out"
+            f"{'; '.join(sorted(read_by))}; leave the others out"
         )
     path = folder / pretrained.CONFIG
     if "training" not in json.loads(path.read_text(encoding="utf-8")):

@@ -65,7 +65,6 @@ def evaluate(
         ValueError: a run had another teacher, other classes or photos of another size.
     """
     check_runs(runs, teacher, photos)
-    students = {student(load_settings(run)) for run in runs}
     rows = [_row("original", 1, None, predict(reader or teacher, photos.images), photos, None)]
     for run in runs:
         settings, E, S = load_run(run, teacher, photos.classes)
@@ -74,7 +73,7 @@ def evaluate(
         logits = predict(S if reader is None else reader, small, seen)
         ratio = likeness(photos.images, small)[0] if isinstance(E, Downscaler) else None
         system = name(settings)
-        if len(students) > 1 and reader is None:
+        if reader is None and len(students(runs, settings.factor)) > 1:
             system += f"; S: {student(settings)}"
         rows.append(_row(system, settings.factor, settings.seed, logits, photos, ratio))
     return rows
@@ -116,6 +115,11 @@ def student(settings: Settings) -> str:
     if settings.epochs != 1:
         parts.append(f"{settings.epochs} epochs" if settings.epochs else "stage 1 alone")
     return ", ".join(parts)
+
+
+def students(runs: Sequence[Path], factor: int) -> set[str]:
+    """The S of the runs of a factor; all else is equal only where there is one."""
+    return {student(s) for s in map(load_settings, runs) if s.factor == factor}
 
 
 def _hidden(settings: Settings) -> list[str]:

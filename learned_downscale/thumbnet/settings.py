@@ -21,7 +21,7 @@ class Settings:
 
     factor: int = _setting(4, "E's factor per side.")
     downscaler: str = _setting(
-        "learned", "E, or a filter in its place: bicubic, box, lanczos or area."
+        "learned", f"E, or a filter in its place: {', '.join(baselines.names())}."
     )
     channels: int = _setting(16, "Width of E.")
     modulus: int = _setting(
@@ -184,7 +184,10 @@ class Settings:
                 "to 1, or jpeg to 0"
             )
         if self.batch_norm == "batches" and not self.student_lr:
-            raise ValueError("S stays as it is (student_lr 0), and so must its batch norm: teacher")
+            raise ValueError(
+                "batch_norm batches would change S, which student_lr 0 leaves as it is; set "
+                "batch_norm to teacher"
+            )
         if not 0 <= self.stage1_crop <= 1:
             raise ValueError(f"stage1_crop is {self.stage1_crop}; it must lie from 0 to 1")
         if self.rebuild > self.factor:

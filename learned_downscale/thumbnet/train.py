@@ -244,7 +244,8 @@ def train(
 
     Raises:
         ValueError: `run` holds a run of other settings, photos or another teacher, or a damaged
-            checkpoint; batches too small for the processes; or the loss is no longer finite.
+            checkpoint; batches too small for the processes, or processes that do not share them;
+            networks that cannot take what the settings give them; or the loss is no longer finite.
     """
     accelerator = _accelerator()
     device = accelerator.device
@@ -358,8 +359,8 @@ def _accelerator() -> Accelerator:
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != accelerator.num_processes:
         raise ValueError(
-            f"{started} processes were started, but do not share the work; on CPUs, set "
-            "ACCELERATE_USE_CPU=true"
+            f"{started} processes were started, but do not share the work; start one, or on CPUs "
+            "set ACCELERATE_USE_CPU=true"
         )
     return accelerator
 
