@@ -25,8 +25,8 @@ def classify(files: tuple[Path, ...], top: int, as_json: bool) -> None:
     Photos are made smaller first. A file that fails is reported, the rest is done, and the exit
     status is 1.
     """
-    from learned_downscale.classifier import ThumbnailClassifier
-    from learned_downscale.convert import quiet
+    from learned_downscale.readers.bundled import ThumbnailClassifier
+    from learned_downscale.conversion.worker import quiet
 
     classifier = ThumbnailClassifier.from_pretrained()
     found, failed = [], 0

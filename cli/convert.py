@@ -63,7 +63,7 @@ def convert(
     """
     if (factor is None) == (size is None):
         raise click.UsageError("give either --factor (such as 4) or --size (such as 320x240)")
-    from learned_downscale import convert as library
+    from learned_downscale.conversion import worker as library
     from learned_downscale import pretrained
 
     try:

@@ -14,7 +14,7 @@ def export(folder: Path) -> None:
 
     config.json there gets its SHA-256. Needs the extra `onnx`.
     """
-    from learned_downscale.export import export as run
+    from learned_downscale.engine.export import export as run
 
     try:
         path = run(folder)

@@ -156,7 +156,7 @@ def train(
     text = card.render(out.name, sum(p.numel() for p in E.parameters()), training, None)
     pretrained.save(out, E, text, decoder=decoder_of(run), training=training)
     try:
-        from learned_downscale.export import export
+        from learned_downscale.engine.export import export
 
         export(out)
     except ImportError as error:

@@ -110,8 +110,8 @@ def verify(
         raise click.UsageError(f"--report: there is no folder {report.parent}")
     if fail_below is not None and not 0 <= fail_below <= 1:
         raise click.UsageError(f"--fail-below is a share from 0 to 1, not {fail_below}")
-    from learned_downscale import report as library
-    from learned_downscale.verification import verify as run
+    from learned_downscale.verification import report as library
+    from learned_downscale.verification.compare import verify as run
 
     bar: Any = None
 

@@ -1,4 +1,4 @@
-"""An image downscaler that is trained to keep what a classifier needs.
+"""A learned image downscaler: a drop-in replacement for bicubic resizing.
 
     import learned_downscale
     thumbnail = learned_downscale.resize(image, 4)
@@ -9,15 +9,15 @@ Nothing heavy (torch, PIL, ...) is imported before it is used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Eagerly, and light: else importing the module `resize` would hide the function of that name.
-from learned_downscale.resize import Plan, resize
-
 if TYPE_CHECKING:
-    from learned_downscale.classifier import Prediction, ThumbnailClassifier
-    from learned_downscale.decoder import Decoder
-    from learned_downscale.downscaler import Downscaler
-    from learned_downscale.stream import downscale_rows
-    from learned_downscale.verification import Verification, verify
+    from learned_downscale.api import downscale_rows, resize
+    from learned_downscale.core.decoder import Decoder
+    from learned_downscale.core.downscaler import Downscaler
+    from learned_downscale.plan import Plan
+    from learned_downscale.readers.bundled import Prediction, ThumbnailClassifier
+    from learned_downscale.resizer import Resizer
+    from learned_downscale.verification.compare import verify
+    from learned_downscale.verification.results import Verification
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Downscaler",
     "Plan",
     "Prediction",
+    "Resizer",
     "ThumbnailClassifier",
     "Verification",
     "downscale_rows",
@@ -33,13 +34,16 @@ __all__ = [
 ]
 
 _LATER = {
-    "Decoder": "decoder",
-    "Downscaler": "downscaler",
-    "Prediction": "classifier",
-    "ThumbnailClassifier": "classifier",
-    "Verification": "verification",
-    "downscale_rows": "stream",
-    "verify": "verification",
+    "Decoder": "core.decoder",
+    "Downscaler": "core.downscaler",
+    "Plan": "plan",
+    "Prediction": "readers.bundled",
+    "Resizer": "resizer",
+    "ThumbnailClassifier": "readers.bundled",
+    "Verification": "verification.results",
+    "downscale_rows": "api",
+    "resize": "api",
+    "verify": "verification.compare",
 }
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from learned_downscale.engine.onnx_backend import processors
-from learned_downscale.resize import Plan, resize
+from learned_downscale.api import resize
+from learned_downscale.plan import Plan
 
 # (width, height) by megapixels; all are multiples of 4, as photos mostly are
 SIZES = {0.3: (640, 480), 2.0: (1632, 1224), 12.0: (4000, 3000), 50.0: (8192, 6144)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from learned_downscale.resize import resize
+from learned_downscale.api import resize
 
 PHOTOS = ("astronaut", "chelsea", "coffee")
 CELL, MARGIN, CAPTION = 300, 12, 34

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from learned_downscale.engine.bicubic import Array
-from learned_downscale.engine.tiles import Read, Source
+from learned_downscale.core.bicubic import Array
+from learned_downscale.core.source import Read, Source
 
 ChannelOrder = Literal["rgb", "bgr"]
 
@@ -38,7 +38,7 @@ _PIL_VIA = {
     "La": "LA",
     "RGBa": "RGBA",
 }
-# Of these, the ones in which a code would not come back.
+# Of these, the ones in which a payload would not survive.
 PIL_INEXACT = ("YCbCr", "HSV", "RGBa")
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 

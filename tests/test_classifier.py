@@ -17,7 +17,7 @@ from PIL import Image
 
 from learned_downscale import Prediction, ThumbnailClassifier, pretrained, resize
 from learned_downscale.cli import main
-from learned_downscale.thumbnail_network import ThumbnailNetwork, _Convolution
+from learned_downscale.readers.efficientnet_lite import ThumbnailNetwork, _Convolution
 from learned_downscale.thumbnet import evaluate_classifier as library
 from learned_downscale.thumbnet.data import Photos, read_photos
 from learned_downscale.thumbnet.evaluate_classifier import (

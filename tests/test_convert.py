@@ -16,7 +16,7 @@ from PIL import Image
 
 import learned_downscale
 from learned_downscale.cli import main
-from learned_downscale.convert import convert_file, find_jobs
+from learned_downscale.conversion.worker import convert_file, find_jobs
 
 
 def run(*arguments: object) -> Result:
@@ -271,7 +271,7 @@ def test_format_of_all_thumbnails(folder: Path, tmp_path: Path) -> None:
 
 def test_a_code_is_never_saved_as_jpeg(folder: Path, tmp_path: Path) -> None:
     weights, out = tmp_path / "weights", tmp_path / "out"
-    model = learned_downscale.Downscaler(4, modulus=8)
+    model = learned_downscale.Downscaler(4, qim=8)
     learned_downscale.pretrained.save(weights, model, "a card")
     options = ("--factor", 4, "--weights", weights)
     result = run("convert", folder, out, *options)

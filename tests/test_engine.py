@@ -19,10 +19,10 @@ from conftest import drawn_photo
 from PIL import Image
 
 from learned_downscale import Decoder, Downscaler, bench, downscale_rows, pretrained, resize
-from learned_downscale.downscaler import MAX_WEIGHT, integer_weight, interpolate_by_matrices
+from learned_downscale.core.downscaler import MAX_WEIGHT, integer_weight, interpolate_by_matrices
 from learned_downscale.engine import device as other_device
 from learned_downscale.engine import tiles, torch_backend
-from learned_downscale.engine.bicubic import Axis, resample, span
+from learned_downscale.core.bicubic import Axis, resample, span
 from learned_downscale.engine.onnx_backend import OnnxBackend
 from learned_downscale.engine.torch_backend import FloatLayers, Int8Layers, TorchBackend
 from learned_downscale.pixels import unpack
@@ -301,7 +301,7 @@ def test_backends_differ_by_at_most_one_level(kind: str, size: float) -> None:
 @pytest.mark.parametrize("name", pretrained.bundled())
 def test_model_onnx_is_the_whole_downscaler(name: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    content, factor, modulus = pretrained.load_onnx(name)
+    content, factor, qim = pretrained.load_onnx(name)
     session = onnxruntime.InferenceSession(content)
     for height, width in ((48, 64), (40, 24)):
         photos = np.stack([np.asarray(drawn_photo(width, height, s)) for s in (0, 1)])
@@ -310,7 +310,7 @@ def test_model_onnx_is_the_whole_downscaler(name: str) -> None:
         want = pretrained.load(name).residual(x).permute(0, 2, 3, 1)
         assert torch.equal(torch.from_numpy(residual), want)
         for photo, small in zip(photos, thumbnail, strict=True):
-            assert levels_apart(small, resize(photo, factor, weights=name)) <= modulus
+            assert levels_apart(small, resize(photo, factor, weights=name)) <= qim
 
 
 WITHOUT_TORCH = """
@@ -402,7 +402,7 @@ def test_weights_without_an_export(tmp_path: Path) -> None:
 def coded() -> Downscaler:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Downscaler(4, modulus=8).requires_grad_(False)
+        return Downscaler(4, qim=8).requires_grad_(False)
 
 
 def test_the_thumbnail_is_its_code_near_bicubic(coded: Downscaler) -> None:
@@ -438,10 +438,10 @@ def test_tiles_of_coded_thumbnails_equal_the_whole(
 
 
 def test_a_coded_thumbnail_from_onnx(coded: Downscaler, tmp_path: Path) -> None:
-    """Code for code the same; where their bicubic differs by a level, by the modulus, rarely."""
+    """Code for code the same; where their bicubic differs by a level, by the qim, rarely."""
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    from learned_downscale.export import export
+    from learned_downscale.engine.export import export
 
     pretrained.save(tmp_path, coded, "a card")
     session = onnxruntime.InferenceSession(export(tmp_path).read_bytes())
@@ -469,14 +469,14 @@ def test_a_code_needs_three_colours(coded: Downscaler) -> None:
     with pytest.raises(ValueError, match=r"three colours.*RGB"):
         list(downscale_rows([grey], photo.size, 4, weights=coded))
     assert resize(photo.convert("L"), 1, weights=coded).mode == "L"  # a copy
-    for modulus in (0, 3, 256):
-        with pytest.raises(ValueError, match=f"modulus is {modulus}; it must be one of 1, 2, 4"):
-            Downscaler(4, modulus=modulus)
+    for qim in (0, 3, 256):
+        with pytest.raises(ValueError, match=f"qim is {qim}; it must be one of 1, 2, 4"):
+            Downscaler(4, qim=qim)
 
 
 def test_a_decoder_sees_the_code(coded: Downscaler) -> None:
     x = torch.from_numpy(np.array(images()["rgb"])).permute(2, 0, 1)[None].float() / 255
-    x_s, decoder = coded(x), Decoder(2, modulus=8)
+    x_s, decoder = coded(x), Decoder(2, qim=8)
     code = (coded.residual((x * 255).round()).round() + 4).clamp(0, 7)
     assert torch.allclose(decoder._seen(x_s)[:, 3:] * 8 + 4, code, atol=1e-3)
     assert torch.equal(decoder._seen(x_s)[:, :3], x_s - 0.5)
@@ -485,7 +485,7 @@ def test_a_decoder_sees_the_code(coded: Downscaler) -> None:
     half = (decoder._seen(x_s.half().float()) - decoder._seen(x_s)).abs().max()
     assert half < 0.05  # float16 tells the levels apart
     # what the decoder misses is told to E
-    E = Downscaler(4, modulus=8)
+    E = Downscaler(4, qim=8)
     (decoder(E(x)) - 0.5).square().mean().backward()
     assert E.stem.weight.grad is not None and E.stem.weight.grad.abs().max() > 0
 

@@ -90,7 +90,7 @@ def test_a_decoder_notices_thumbnails_without_a_code() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         least = error(small)
-        Decoder(4, modulus=8)(torch.zeros(1, 3, 8, 8))  # to be trained: nothing is checked
+        Decoder(4, qim=8)(torch.zeros(1, 3, 8, 8))  # to be trained: nothing is checked
     empty = torch.zeros(0, 3, 8, 8)
     decoder = Decoder.from_pretrained("x4-machine")
     assert decoder(empty).shape == (0, 3, 32, 32)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import learned_downscale
 from learned_downscale import Downscaler, Plan, resize
-from learned_downscale.resize import target_size
+from learned_downscale.api import target_size
 
 PIL_MODES = ["L", "LA", "RGB", "RGBA", "La", "RGBa", "RGBX", "YCbCr", "HSV", "CMYK", "LAB", "I;16",
              "I;16B", "I", "F"]  # fmt: skip

@@ -26,8 +26,8 @@ from safetensors.torch import load_file
 
 from learned_downscale import Decoder, Downscaler, pretrained, resize
 from learned_downscale.cli import main
-from learned_downscale.labels import match_classes
-from learned_downscale.thumbnail_network import rescaled
+from learned_downscale.readers.labels import match_classes
+from learned_downscale.readers.efficientnet_lite import rescaled
 from learned_downscale.thumbnet import baselines, card, evaluate, losses, narrow, suite
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos, read_photos
 from learned_downscale.thumbnet.jpeg import jpeg

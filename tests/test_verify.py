@@ -18,10 +18,10 @@ from PIL import Image
 
 import learned_downscale
 from learned_downscale import resize, verification, verify
-from learned_downscale.classifier import rgb
+from learned_downscale.readers.bundled import rgb
 from learned_downscale.cli import main
-from learned_downscale.report import as_json, remarks, write_page
-from learned_downscale.similarity import psnr, ssim
+from learned_downscale.verification.report import as_json, remarks, write_page
+from learned_downscale.verification.similarity import psnr, ssim
 
 
 class Colours:

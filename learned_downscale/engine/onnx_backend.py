@@ -1,4 +1,4 @@
-"""E in ONNX Runtime, bicubic by Pillow: nothing here imports torch."""
+"""The network in ONNX Runtime, bicubic by Pillow: nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from learned_downscale.engine.bicubic import Array, Axis, resample
-from learned_downscale.engine.code import coded
+from learned_downscale.core.bicubic import Array, Axis, resample
+from learned_downscale.core.qim import embed
 
-# The names in model.onnx; see `learned_downscale.export`.
+# The names in model.onnx; see `learned_downscale.engine.export`.
 IMAGE, THUMBNAIL, RESIDUAL = "image", "thumbnail", "residual"
 
 
@@ -22,10 +22,10 @@ class OnnxBackend:
 
     name = "onnx"
 
-    def __init__(self, model: bytes | None, factor: int | None, modulus: int = 1) -> None:
+    def __init__(self, model: bytes | None, factor: int | None, qim: int = 1) -> None:
         """model: the content of a model.onnx, or None for bicubic alone."""
         self.factor = factor
-        self.modulus = modulus
+        self.qim = qim
         self._session: Any = None
         if model is not None:
             import onnxruntime
@@ -46,8 +46,8 @@ class OnnxBackend:
     def thumbnail(self, x: Array, skip: Array | None) -> Array:
         if skip is None:
             return self._run(THUMBNAIL, x)
-        if self.modulus > 1:
-            return coded(skip[..., :3], self.residual(x), self.modulus).astype(np.uint8)
+        if self.qim > 1:
+            return embed(skip[..., :3], self.residual(x), self.qim).astype(np.uint8)
         total = self.residual(x)
         total += skip[..., :3]
         return np.rint(total, out=total).clip(0, 255, out=total).astype(np.uint8)

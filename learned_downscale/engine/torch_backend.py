@@ -1,4 +1,4 @@
-"""E in torch on the CPU: 8-bit integers where torch can, float32 with the same result elsewhere."""
+"""The network in torch on the CPU: 8-bit integers where torch can, float32 with the same result elsewhere."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from learned_downscale.downscaler import MAX_ACTIVATION, MAX_WEIGHT, Downscaler
-from learned_downscale.engine.bicubic import Array, Axis, resample, whole_taps
-from learned_downscale.engine.code import coded
+from learned_downscale.core.downscaler import MAX_ACTIVATION, MAX_WEIGHT, Downscaler
+from learned_downscale.core.bicubic import Array, Axis, resample, whole_taps
+from learned_downscale.core.qim import embed
 
 
 class TorchBackend:
@@ -22,7 +22,7 @@ class TorchBackend:
 
     def __init__(self, model: Downscaler | None) -> None:
         self.factor: int | None = None if model is None else model.factor
-        self.modulus = 1 if model is None else model.modulus
+        self.qim = 1 if model is None else model.qim
         with self.single_thread():
             self._prepare(model)
 
@@ -57,9 +57,9 @@ class TorchBackend:
             if skip is None
             else _nchw(skip)
         )
-        if self.modulus > 1:
+        if self.qim > 1:
             residual = _nhwc(self._layers(pixels, None))
-            return coded(_nhwc(small)[..., :3], residual, self.modulus).astype(np.uint8)
+            return embed(_nhwc(small)[..., :3], residual, self.qim).astype(np.uint8)
         return _nhwc(self._layers(pixels, small))
 
     def residual(self, x: Array) -> Array:
@@ -84,7 +84,7 @@ class TorchBackend:
 
 
 class FloatLayers:
-    """E on whole numbers kept in float32."""
+    """The network on whole numbers kept in float32."""
 
     def __init__(self, integers: list[tuple[Tensor, int]], factor: int) -> None:
         self.factor = factor
@@ -103,7 +103,7 @@ class FloatLayers:
 
 
 class Int8Layers:
-    """E by oneDNN's 8-bit convolutions, the last one adding to the bicubic thumbnail."""
+    """The network by oneDNN's 8-bit convolutions, the last one adding to the bicubic thumbnail."""
 
     def __init__(self, integers: list[tuple[Tensor, int]], factor: int) -> None:
         self.factor = factor

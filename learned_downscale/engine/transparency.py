@@ -1,5 +1,5 @@
-"""What transparency changes: small colours are means weighted by alpha, and E does not see what
-nobody sees."""
+"""What transparency changes: small colours are means weighted by alpha, and what alpha hides
+reaches no network."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from learned_downscale.engine.bicubic import Array
+from learned_downscale.core.bicubic import Array
 
-WINDOW = 9  # thumbnail pixels: wider than what bicubic and E see around one
+WINDOW = 9  # thumbnail pixels: wider than what bicubic and the network depend on
 # How far, in thumbnail pixels, a thumbnail pixel depends on transparency around it.
 REACH = WINDOW // 2 + 3
 
@@ -22,10 +22,10 @@ def see_through(
     rows: Array,
     columns: Array,
 ) -> tuple[Array, Array]:
-    """The small colours, not clipped, and the image for E to see.
+    """The small colours, not clipped, and the image for the network.
 
     Where nothing transparent is near, all stays as it is without alpha. Elsewhere small colours
-    are means weighted by alpha, and E sees the image with its transparent parts filled by the
+    are means weighted by alpha, and the network is given the image with its transparent parts filled by the
     colours around them: what cannot be seen gives no contrast, so no rim is sharpened.
 
     Args:

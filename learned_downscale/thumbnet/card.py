@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from learned_downscale import pretrained
-from learned_downscale.downscaler import Downscaler
+from learned_downscale.core.downscaler import Downscaler
 from learned_downscale.thumbnet.evaluate import Row, markdown, students
 from learned_downscale.thumbnet.settings import Settings, called, student_is_trained, student_side
 from learned_downscale.thumbnet.train import DOWNSCALER, load_settings
@@ -76,7 +76,7 @@ network = torch.nn.Sequential(decoder, network)
 {files}"""
 
 _CODE = """
-What E writes is what the thumbnail's levels leave modulo {modulus} (quantisation index modulation):
+What E writes is what the thumbnail's levels leave modulo {qim} (quantisation index modulation):
 no colour is more than {half} levels off, but at black and white. The decoder needs the thumbnail as
 it left E: store it as PNG or lossless WebP, decode it before you turn, mirror or scale it. Grey
 images have no room for the code and are refused.
@@ -141,13 +141,13 @@ def render(
 def _decoder(name: str, settings: Settings) -> str:
     if settings.rebuild == 1:
         return ""
-    m = settings.modulus
+    m = settings.qim
     looks, files = "The thumbnail looks crisper than a bicubic one", ""
     if m > 1:
         looks, files = "To a person the thumbnail looks like any other", _CODE
     elif settings.jpeg:
         files = _JPEG
-    files = files.format(modulus=m, half=m // 2)
+    files = files.format(qim=m, half=m // 2)
     return _DECODER.format(name=name, times=settings.rebuild, looks=looks, files=files)
 
 

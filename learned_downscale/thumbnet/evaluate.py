@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learned_downscale.downscaler import Downscaler, bicubic
-from learned_downscale.engine.bicubic import Array
-from learned_downscale.similarity import psnr, ssim
+from learned_downscale.core.downscaler import Downscaler, bicubic
+from learned_downscale.core.bicubic import Array
+from learned_downscale.verification.similarity import psnr, ssim
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.networks import Classifier
@@ -129,10 +129,10 @@ def _hidden(settings: Settings) -> list[str]:
     if settings.downscaler != "learned":
         return marks  # a filter is told nothing
     if settings.rebuild > 1:
-        if settings.modulus == 1:
+        if settings.qim == 1:
             marks.append("no code")
-        elif settings.modulus != recipe.modulus:
-            marks.append(f"modulus {settings.modulus}")
+        elif settings.qim != recipe.qim:
+            marks.append(f"qim {settings.qim}")
     if settings.freeze == "always":
         pass  # no loss reaches E
     elif settings.stage1 in ("autoencoder", "perceptual"):

@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from learned_downscale import pretrained
-from learned_downscale.classifier import ThumbnailClassifier
-from learned_downscale.engine.bicubic import Array
-from learned_downscale.thumbnail_network import ThumbnailNetwork
+from learned_downscale.readers.bundled import ThumbnailClassifier
+from learned_downscale.core.bicubic import Array
+from learned_downscale.readers.efficientnet_lite import ThumbnailNetwork
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.settings import ClassifierSettings
 from learned_downscale.thumbnet.train_classifier import DOWNSCALE, FACTORS

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from learned_downscale.downscaler import bicubic
+from learned_downscale.core.downscaler import bicubic
 
 # Thumbnail pixels per side of the windows in which spreads are compared: the smallest
 # that holds a texture, and small enough that contrast stays where it was.

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learned_downscale.labels import match_classes
-from learned_downscale.thumbnail_network import ThumbnailNetwork, rescaled
+from learned_downscale.readers.labels import match_classes
+from learned_downscale.readers.efficientnet_lite import ThumbnailNetwork, rescaled
 
 
 class Classifier(nn.Module):

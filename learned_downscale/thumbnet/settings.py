@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from learned_downscale.engine.code import check_modulus
+from learned_downscale.core.qim import check_qim
 from learned_downscale.thumbnet import baselines
 
 
@@ -24,7 +24,7 @@ class Settings:
         "learned", f"E, or a filter in its place: {', '.join(baselines.names())}."
     )
     channels: int = _setting(16, "Width of E.")
-    modulus: int = _setting(
+    qim: int = _setting(
         1,
         "Above 1, E writes a code modulo this into the thumbnail's last bits, and S's decoder "
         "reads it; no colour is off by more than half of it. 1: none, and for --jpeg.",
@@ -173,14 +173,14 @@ class Settings:
             raise ValueError(
                 f"downscaler is {self.downscaler!r}; choose learned, {', '.join(baselines.names())}"
             )
-        check_modulus(self.modulus)
-        if self.modulus > 1 and self.rebuild == 1:
+        check_qim(self.qim)
+        if self.qim > 1 and self.rebuild == 1:
             raise ValueError(
-                f"modulus is {self.modulus}, but rebuild is 1: S has no decoder that reads the code"
+                f"qim is {self.qim}, but rebuild is 1: S has no decoder that reads the code"
             )
-        if self.modulus > 1 and self.jpeg and self.downscaler == "learned":
+        if self.qim > 1 and self.jpeg and self.downscaler == "learned":
             raise ValueError(
-                f"modulus is {self.modulus}, but JPEG destroys the code that E writes; set modulus "
+                f"qim is {self.qim}, but JPEG destroys the code that E writes; set qim "
                 "to 1, or jpeg to 0"
             )
         if self.batch_norm == "batches" and not self.student_lr:
@@ -339,7 +339,7 @@ def _check(settings: Any, above_0: tuple[str, ...], from_0: tuple[str, ...]) -> 
 # differences that any photo has: 600 small steps brought more than 820 large ones without
 # (measured).
 _RECIPE = Settings(
-    modulus=8,
+    qim=8,
     rebuild=4,
     rescale=0.5,
     stage1="perceptual",
@@ -413,7 +413,7 @@ PRESETS = {
         precision="float32",
     ),
     # Thumbnails that stay what they are in JPEG files, which lose a code.
-    "x4-jpeg": replace(_AS_PUBLISHED, modulus=1, jpeg=1.0, mm=10.0),
+    "x4-jpeg": replace(_AS_PUBLISHED, qim=1, jpeg=1.0, mm=10.0),
     # 4 classes of 600 generated photos of 64 px, whose detail is finer than a thumbnail's pixels,
     # and a small ResNet: seconds on a core; top-1 is far above bicubic's, which is chance (a test)
     "minutes": Settings(

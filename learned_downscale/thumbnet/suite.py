@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from learned_downscale.downscaler import Downscaler
+from learned_downscale.core.downscaler import Downscaler
 from learned_downscale.thumbnet import baselines
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.evaluate import (
@@ -57,7 +57,7 @@ class Row:
     images_per_s: thumbnails classified, in batches of 32, on this machine's CPU; None where the
     figures come from a GPU. psnr, ssim: E's
     thumbnails against Pillow's bicubic; psnr in dB. png_kb: mean size of the thumbnails as PNG
-    files, kB. modulus: of E's code, 1 where it writes none. otherwise: what the runs do otherwise
+    files, kB. qim: of E's code, 1 where it writes none. otherwise: what the runs do otherwise
     than the recipe, but for the code and the losses' weights. settings: the runs', where they are
     not the defaults of `Settings`, but for the seed; None in rows of earlier versions.
     """
@@ -78,7 +78,7 @@ class Row:
     ssim: float | None = None
     png_kb: float | None = None
     command: str = ""
-    modulus: int | None = None
+    qim: int | None = None
     otherwise: list[str] = field(default_factory=list)
     settings: dict[str, Any] | None = None
 
@@ -168,7 +168,7 @@ def _trained(
     row = _row(system, settings.factor, student, seeds, logits, photos, S, E)
     if alike:
         psnr, ssim = map(statistics.mean, zip(*alike, strict=True))
-        row = replace(row, psnr=psnr, ssim=ssim, modulus=settings.modulus)
+        row = replace(row, psnr=psnr, ssim=ssim, qim=settings.qim)
     return replace(
         row,
         png_kb=_png_bytes(small) / 1e3,
@@ -407,12 +407,12 @@ def draw(path: Path, rows: Sequence[Row]) -> bool:
             label, color = f"{key[0]} per side, S: {key[1]}", f"C{n}"
             points = [(getattr(row, column), row.top1 or 0, row) for row in group]
             # an E without a code is no point between those with one
-            curve = sorted(p[:2] for p in points if p[2].modulus != 1)
+            curve = sorted(p[:2] for p in points if p[2].qim != 1)
             axes.plot([x for x, _ in curve], [y for _, y in curve], "o-", color=color, label=label)
             for *point, row in points:
-                if row.modulus == 1:
+                if row.qim == 1:
                     axes.plot(*point, "o", color=color, fillstyle="none")
-                usual = f"modulus {row.modulus}"  # the recipe's, which the name leaves out
+                usual = f"qim {row.qim}"  # the recipe's, which the name leaves out
                 axes.annotate(
                     usual if row.system == "thumbnet" else row.system.removeprefix("thumbnet, "),
                     point,

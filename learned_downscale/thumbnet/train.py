@@ -31,10 +31,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from learned_downscale.decoder import Decoder
-from learned_downscale.downscaler import Downscaler
+from learned_downscale.core.decoder import Decoder
+from learned_downscale.core.downscaler import Downscaler
 from learned_downscale.pretrained import bundled, decoder_beside
-from learned_downscale.thumbnail_network import rescaled, resized
+from learned_downscale.readers.efficientnet_lite import rescaled, resized
 from learned_downscale.thumbnet import baselines, losses, narrow
 from learned_downscale.thumbnet.data import Augmented, Batch, Photos
 from learned_downscale.thumbnet.jpeg import jpeg
@@ -145,7 +145,7 @@ def make_downscaler(settings: Settings) -> tuple[nn.Module, Decoder | None]:
     else:
         E, decoder = Downscaler.from_pretrained(settings.start), decoder_beside(settings.start)
     if isinstance(E, Downscaler):
-        _check_agrees(settings.start, E, settings, "factor", "channels", "modulus")
+        _check_agrees(settings.start, E, settings, "factor", "channels", "qim")
     if decoder is not None:
         fits = settings.rebuild > 1 and decoder.config == new_decoder(settings).config
         decoder = decoder if fits else None
@@ -154,7 +154,7 @@ def make_downscaler(settings: Settings) -> tuple[nn.Module, Decoder | None]:
         other = "train another in stage 1" if settings.stage1 == "none" else "leave start out"
         raise ValueError(
             f"{settings.start} has no decoder that fits; give its own rebuild, decoder_width and "
-            f"modulus, or {other}"
+            f"qim, or {other}"
         )
     return E.requires_grad_(True), decoder
 
@@ -172,7 +172,7 @@ def new_downscaler(settings: Settings) -> nn.Module:
         return baselines.make(settings.downscaler, settings.factor)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        return Downscaler(settings.factor, settings.channels, settings.modulus)
+        return Downscaler(settings.factor, settings.channels, settings.qim)
 
 
 def make_student(settings: Settings, teacher: Classifier, classes: tuple[str, ...]) -> Classifier:
@@ -206,7 +206,7 @@ def _network(
 
 def new_decoder(settings: Settings) -> Decoder:
     """S's first layers."""
-    return Decoder(settings.rebuild, settings.decoder_width, settings.modulus)
+    return Decoder(settings.rebuild, settings.decoder_width, settings.qim)
 
 
 def make_decoder(settings: Settings, teacher: Classifier, S: Classifier) -> nn.Module | None:

@@ -19,8 +19,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from learned_downscale.resize import resize
-from learned_downscale.thumbnail_network import ThumbnailNetwork
+from learned_downscale.api import resize
+from learned_downscale.readers.efficientnet_lite import ThumbnailNetwork
 from learned_downscale.thumbnet import losses
 from learned_downscale.thumbnet.data import Photos, generator
 from learned_downscale.thumbnet.settings import ClassifierSettings

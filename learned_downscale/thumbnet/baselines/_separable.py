@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from learned_downscale.downscaler import quantise
+from learned_downscale.core.downscaler import quantise
 
 Kernel = Callable[[Tensor], Tensor]
 

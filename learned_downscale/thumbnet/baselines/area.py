@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learned_downscale.downscaler import quantise
+from learned_downscale.core.downscaler import quantise
 
 
 class Downscale(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from learned_downscale.downscaler import bicubic
+from learned_downscale.core.downscaler import bicubic
 
 
 class Downscale(nn.Module):

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from learned_downscale.verification import Verification
+from learned_downscale.verification.compare import Verification
 
 CONFUSED = 30  # classes in the confusion picture, at most
 
@@ -118,7 +118,7 @@ def write_page(found: Verification, path: Path) -> None:
         for photo in found.photos
         if photo.preview
     ]
-    page = files("learned_downscale").joinpath("report.html").read_text(encoding="utf-8")
+    page = files("learned_downscale.verification").joinpath("report.html").read_text(encoding="utf-8")
     # a file may be called </script>
     text = json.dumps(data).replace("<", "\\u003c")
     path.write_text(page.replace(">DATA<", f">{text}<", 1), encoding="utf-8")

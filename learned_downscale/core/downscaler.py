@@ -1,88 +1,46 @@
-"""E, the learned downscaler: tensors in, tensors out; nothing here knows files or image kinds.
+"""The learned downscaler: tensors in, tensors out; nothing here knows files or image kinds.
 
-The paper (Zhao and Ghanem, ACM MM 2020) names E but not its layers: the network below is ours.
+    thumbnail = round(clamp(bicubic(x) + residual(x)))
 
-    x_s = round(clamp(bicubic(x) + residual(x)))
+or, with a `qim` m above 1, for networks with a `Decoder` in front:
 
-or, with a modulus m above 1, for networks whose first layers read x_s mod m (`Decoder`):
-
-    c = clamp(round(residual(x)) + m / 2, 0, m - 1)
-    x_s = the number nearest to bicubic(x) that is c modulo m
-
-That is quantisation index modulation (Chen and Wornell 2001): no colour is off by more than m / 2
-levels, but at black and white, and the decoder knows c exactly, whatever the photo is.
+    payload = clamp(round(residual(x)) + m / 2, 0, m - 1)
+    thumbnail = the level nearest to bicubic(x) that is the payload modulo m
 
 - `bicubic` is the antialiased bicubic filter, pixel for pixel Pillow's.
 - `residual` cuts x into patches of factor x factor pixels, one for each thumbnail pixel, and works
   at thumbnail resolution from there on, which is what makes it cheap.
 - No layer has a bias and the first one has no response to a constant, so the residual of a flat
   area is zero by construction.
-- E is an integer network: 8-bit pixels, 7-bit weights, 8-bit activations, and scales that are
+- It is an integer network: 8-bit pixels, 7-bit weights, 8-bit activations, and scales that are
   powers of two. Every sum stays below 2^24, where float32 still counts in ones: whatever computes
   it, int8 or float32, in strips or whole, gives the same thumbnail.
 - In training the gradient passes every rounding unchanged (a straight-through estimator), so what
   is saved is what was trained.
+
+Source: E, the supervised downscaler of ThumbNet (Zhao and Ghanem, ACM MM 2020). The paper does not
+give its layers; these are ours.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learned_downscale.engine.bicubic import Axis, taps
-from learned_downscale.engine.code import check_modulus
+from learned_downscale import pretrained
+from learned_downscale.core.qim import check_qim
+from learned_downscale.core.tensors import bicubic, pass_gradient, quantise, round_through
 
 # Weights are integers in [-63, 63]: with 64 or more, processors without VNNI saturate the sum of
 # two products (int16) in their 8-bit multiplication.
 MAX_WEIGHT = 63
 # Activations are integers in [0, 255].
 MAX_ACTIVATION = 255
-
-
-def quantise(x: Tensor, levels: int | None) -> Tensor:
-    """Round x in [0, 1] to multiples of 1 / levels; the gradient is that of the identity."""
-    if levels is None:
-        return x
-    return _pass_gradient(x, (x * levels + 0.5).floor() / levels)
-
-
-def bicubic(x: Tensor, size: tuple[int, int], levels: int | None = 255) -> Tensor:
-    """Antialiased bicubic (a = -0.5) of x (N, C, H, W) to size (height, width), as Pillow does it.
-
-    Pillow filters the rows, clips and rounds, then filters the columns, clips and rounds;
-    so does this, with `levels` = 255 for 8 bits, 65535 for 16, None for no rounding.
-    """
-    height, width = size
-    for target in ((x.shape[-2], width), (height, width)):
-        if x.shape[-2:] != target:
-            x = quantise(_interpolate(x, target).clamp(0, 1), levels)
-    return x
-
-
-def _interpolate(x: Tensor, size: tuple[int, int]) -> Tensor:
-    # torch has no such operator on MPS, and a wrong one for images of one column
-    if x.device.type == "mps" or 1 in (size[1], x.shape[-1]):
-        return interpolate_by_matrices(x, size)
-    return F.interpolate(x, size, mode="bicubic", antialias=True)
-
-
-def interpolate_by_matrices(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """`F.interpolate(x, size, mode="bicubic", antialias=True)` for devices that lack it."""
-    for dimension, target in ((3, size[1]), (2, size[0])):
-        length = x.shape[dimension]
-        index, weights = (
-            torch.from_numpy(a)
-            for a in taps(Axis(length, target, 0, target, 0, True, False), length)
-        )
-        matrix = torch.zeros(target, length, device="cpu", dtype=torch.float64)
-        matrix = matrix.scatter_add_(1, index, weights).to(x)
-        x = x @ matrix.T if dimension == 3 else matrix @ x
-    return x
 
 
 def integer_weight(weight: Tensor, zero_sum: bool = False) -> tuple[Tensor, int]:
@@ -113,29 +71,35 @@ def integer_weight(weight: Tensor, zero_sum: bool = False) -> tuple[Tensor, int]
 
 
 class Downscaler(nn.Module):
-    """E: makes a thumbnail that is `factor` times smaller per side.
+    """Makes a thumbnail that is `factor` times smaller in width and height.
 
     Args:
-        factor: the native factor, 2 or 4 in the published weights. Any integer of 2 or more.
+        factor: the native factor, 2 or 4 in the published weights. Any whole number of 2 or more.
         channels: width of the hidden layers.
-        modulus: 1: the residual is added to the bicubic thumbnail. A power of two up to 128: it is
-            what the thumbnail's samples leave modulo this; the thumbnail has 8 bits then.
+        qim: 1: the residual is added to the bicubic thumbnail. A power of two up to 128: the
+            residual is embedded in the thumbnail's low bits modulo this (`core.qim`); the
+            thumbnail has 8 bits then.
 
-    A new Downscaler of modulus 1 has a residual of zero: it is Pillow's bicubic until it is
-    trained. With another modulus it begins with the differences between the halves of each patch:
-    from nothing, E and its decoder would take long to find a common language (measured).
+    A new Downscaler of `qim` 1 has a residual of zero: it is Pillow's bicubic until it is trained.
+    With another `qim` its payload begins as the differences between the halves of each patch: from
+    nothing, downscaler and decoder would take long to find a common language (measured).
 
     Source: ours; the paper does not give E's layers.
     """
 
-    def __init__(self, factor: int, channels: int = 16, modulus: int = 1) -> None:
+    kind: ClassVar[str] = "downscaler"
+    file: ClassVar[str] = pretrained.MODEL
+    sha256: ClassVar[str] = "sha256"
+    half: ClassVar[bool] = False
+
+    def __init__(self, factor: int, channels: int = 16, qim: int = 1) -> None:
         super().__init__()
         if factor < 2:
             raise ValueError(f"factor is {factor}; a downscaler needs a whole factor of 2 or more")
-        check_modulus(modulus)
+        check_qim(qim)
         self.factor = factor
         self.channels = channels
-        self.modulus = modulus
+        self.qim = qim
         self.stem = nn.Conv2d(3, channels, factor, stride=factor, bias=False)
         self.hidden = nn.Conv2d(channels, channels, 3, bias=False)
         self.out = nn.Conv2d(channels, 3, 3, bias=False)
@@ -144,7 +108,7 @@ class Downscaler(nn.Module):
         nn.init.zeros_(self.out.weight)
         with torch.no_grad():
             self.stem.weight *= 2  # activations in half levels: finer than whole ones
-            if modulus > 1:
+            if qim > 1:
                 self._begin_with_differences()
 
     @classmethod
@@ -154,17 +118,15 @@ class Downscaler(nn.Module):
 
         See `learned_downscale.pretrained.load` for what is checked and raised.
         """
-        from learned_downscale.pretrained import load
-
-        return load(name, revision=revision)
+        return pretrained.load(cls, name, revision=revision)
 
     @property
     def config(self) -> dict[str, Any]:
         """The arguments that build this network again."""
-        return {"factor": self.factor, "channels": self.channels, "modulus": self.modulus}
+        return {"factor": self.factor, "channels": self.channels, "qim": self.qim}
 
     def _begin_with_differences(self) -> None:
-        """The code of each colour is the brightness of half a patch less that of the other: left
+        """The payload of each channel is the brightness of half a patch less that of the other: left
         and right, top and bottom, one diagonal and the other. ReLU wants each with both signs."""
         half = -torch.linspace(-1, 1, self.factor).sign()
         whole = torch.ones(self.factor)
@@ -180,8 +142,8 @@ class Downscaler(nn.Module):
                 self.stem.weight[channel] = weight
                 self.hidden.weight[channel] = 0
                 self.hidden.weight[channel, channel, 1, 1] = 1
-                # a difference of 27 levels reaches the last code
-                self.out.weight[colour, channel, 1, 1] = sign * self.modulus * 0.3 / 64
+                # a difference of 27 levels reaches the last value
+                self.out.weight[colour, channel, 1, 1] = sign * self.qim * 0.3 / 64
 
     def thumbnail_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the thumbnail of a (height, width) image: sides are rounded up."""
@@ -203,17 +165,17 @@ class Downscaler(nn.Module):
         ]
 
     def residual(self, x: Tensor) -> Tensor:
-        """What E adds to the bicubic thumbnail, not yet rounded: (N, 3, f*h, f*w), whole numbers
+        """What is added to the bicubic thumbnail, not yet rounded: (N, 3, f*h, f*w), whole numbers
         from 0 to 255 as float32, -> (N, 3, h, w), in levels (255 is white)."""
         centred = self.stem.weight - self.stem.weight.mean((2, 3), keepdim=True)
         weights = (centred, self.hidden.weight, self.out.weight)
         stem, hidden, out = (
-            _pass_gradient(weight, q * 2.0**-shift)
+            pass_gradient(weight, q * 2.0**-shift)
             for weight, (q, shift) in zip(weights, self.integers(), strict=True)
         )
         x = x.contiguous(memory_format=torch.channels_last)  # twice as fast on CPUs
         x = _activation(F.conv2d(x, stem, stride=self.factor))
-        # Outside the image there is no contrast, and what the stem sees of none is 0.
+        # Outside the image there is no contrast, and the stem's response to none is 0.
         x = _activation(F.conv2d(x, hidden, padding=1))
         return F.conv2d(x, out, padding=1)
 
@@ -234,7 +196,7 @@ class Downscaler(nn.Module):
             (N, 3, height, width), in [0, 1], same dtype and device; a new tensor.
 
         Raises:
-            TypeError: x is not a floating-point tensor, or E was made another dtype than float32.
+            TypeError: x is not a floating-point tensor, or the weights are not float32.
             ValueError: x is not (N, 3, H, W), or is empty; or, on the CPU, x has levels of 8 bits.
         """
         if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -256,45 +218,36 @@ class Downscaler(nn.Module):
             )
         if self.stem.weight.dtype != torch.float32:
             raise TypeError(
-                f"this Downscaler was made {self.stem.weight.dtype}, which its whole numbers do "
+                f"this Downscaler was cast to {self.stem.weight.dtype}, which its whole numbers do "
                 "not fit in; keep it float32 (.float()): it takes images of any float dtype"
             )
         dtype, x = x.dtype, x.float()  # antialiasing has no half precision on CPUs
         return self.thumbnail(x, size or self.thumbnail_size(*x.shape[-2:]), levels).to(dtype)
 
     def thumbnail(self, x: Tensor, size: tuple[int, int], levels: int | None) -> Tensor:
-        """As `forward`, of float32 (N, 3, H, W), or of grey (N, 1, H, W): E sees three equal
-        planes then, and the mean of what it would add to them is added."""
+        """As `forward`, of float32 (N, 3, H, W), or of grey (N, 1, H, W): of
+        three equal planes the mean of the residual is added."""
         skip = bicubic(x, size, levels)
         fine = self.factor * size[0], self.factor * size[1]
-        pixels = _round(bicubic(quantise(x, 255), fine) * 255)
+        pixels = round_through(bicubic(quantise(x, 255), fine) * 255)
         with torch.autocast(x.device.type, enabled=False):
             residual = self.residual(pixels.expand(-1, 3, -1, -1))
         if x.shape[1] == 1:
             residual = residual.mean(1, keepdim=True)
-        if self.modulus > 1:
-            return self._coded(skip * 255, residual) / 255
+        if self.qim > 1:
+            return self._embedded(skip * 255, residual) / 255
         if levels is None:
             return (skip + residual / 255).clamp(0, 1)
-        return _round(_round(skip * levels) + residual * (levels / 255)).clamp(0, levels) / levels
+        return round_through(round_through(skip * levels) + residual * (levels / 255)).clamp(0, levels) / levels
 
-    def _coded(self, skip: Tensor, residual: Tensor) -> Tensor:
-        """x_s in levels, of modulus m; a code just beyond the ends may still come back."""
-        m = self.modulus
-        code = _round(residual.clamp(-1 - m // 2, m // 2)) + m // 2
-        code = _pass_gradient(code, code.clamp(0, m - 1))
-        steps = ((skip - code.detach()) / m + 0.5).detach().floor().clamp(0, 256 // m - 1)
-        return m * steps + code
-
-
-def _pass_gradient(x: Tensor, value: Tensor) -> Tensor:
-    """`value`, with the gradient of x."""
-    return x + (value - x).detach() if x.requires_grad else value
-
-
-def _round(x: Tensor) -> Tensor:
-    return _pass_gradient(x, x.round())
+    def _embedded(self, skip: Tensor, residual: Tensor) -> Tensor:
+        """`qim.embed` with gradients; a payload just beyond the ends may still come back."""
+        m = self.qim
+        payload = round_through(residual.clamp(-1 - m // 2, m // 2)) + m // 2
+        payload = pass_gradient(payload, payload.clamp(0, m - 1))
+        steps = ((skip - payload.detach()) / m + 0.5).detach().floor().clamp(0, 256 // m - 1)
+        return m * steps + payload
 
 
 def _activation(x: Tensor) -> Tensor:
-    return _round(x.clamp(0, MAX_ACTIVATION))
+    return round_through(x.clamp(0, MAX_ACTIVATION))

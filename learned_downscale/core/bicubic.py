@@ -57,7 +57,7 @@ def taps(axis: Axis, length: int) -> tuple[Array, Array]:
     first = np.maximum((centre - SUPPORT * widened + 0.5).astype(np.int64), 0)
     last = np.minimum((centre + SUPPORT * widened + 0.5).astype(np.int64), axis.source)
     index = first[:, None] + np.arange(2 * math.ceil(SUPPORT * widened) + 1)
-    weights = _kernel((index - centre[:, None] + 0.5) / widened)
+    weights = cubic((index - centre[:, None] + 0.5) / widened)
     index -= axis.first
     outside = (index + axis.first >= last[:, None]) | (index < 0) | (index >= length)
     weights[outside] = 0
@@ -85,7 +85,7 @@ def _bits(source: int, target: int) -> int:
     return bits
 
 
-def _kernel(x: Array) -> Array:
+def cubic(x: Array) -> Array:
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2

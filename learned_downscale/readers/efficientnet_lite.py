@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from learned_downscale import pretrained
 
 # EfficientNet-Lite0: kernel, stride, expansion, channels in, channels out, blocks.
 # Source: Tan and Le 2019, without squeeze-and-excitation and with ReLU6 (the "Lite" release).
@@ -42,8 +44,13 @@ class ThumbnailNetwork(nn.Module):
     Source: the layers are EfficientNet-Lite's; removing the stride is ours.
     """
 
+    kind: ClassVar[str] = "classifier"
+    file: ClassVar[str] = pretrained.MODEL
+    sha256: ClassVar[str] = "sha256"
+    half: ClassVar[bool] = True
+
     def __init__(
-        self, width: float, depth: float, stem_stride: int, classes: int, rescale: float = 1.0
+        self, width: float, depth: float, stem_stride: int, classes: int, input_scale: float = 1.0
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -51,7 +58,7 @@ class ThumbnailNetwork(nn.Module):
             "depth": depth,
             "stem_stride": stem_stride,
             "classes": classes,
-            "rescale": rescale,
+            "input_scale": input_scale,
         }
         self.stem = _Convolution(3, 32, 3, stem_stride)
         blocks: list[nn.Module] = []
@@ -77,7 +84,7 @@ class ThumbnailNetwork(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, 1280), means over the positions of the last map."""
-        x = rescaled(x, self.config["rescale"])
+        x = rescaled(x, self.config["input_scale"])
         x = ((x - _MEAN) / _STD).flip(2, 3).contiguous(memory_format=torch.channels_last)
         return self.head(self.blocks(self.stem(x))).mean((2, 3))
 

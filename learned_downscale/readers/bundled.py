@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +9,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from learned_downscale import pretrained
-from learned_downscale.labels import plain
+from learned_downscale.files import decode
+from learned_downscale.readers.labels import plain
 from learned_downscale.pixels import ChannelOrder, size_of, unpack
-from learned_downscale.resize import check_choices, resize
+from learned_downscale.api import resize
+from learned_downscale.resizer import check_choices
+
+from learned_downscale.readers.efficientnet_lite import ThumbnailNetwork
 
 if TYPE_CHECKING:
-    from learned_downscale.engine.bicubic import Array
-    from learned_downscale.thumbnail_network import ThumbnailNetwork
+    from learned_downscale.core.bicubic import Array
 
 DEFAULT = "thumbnail20"
 
@@ -93,7 +95,8 @@ class ThumbnailClassifier:
             ValueError: the files are damaged, do not belong together, or are no classifier's.
             OSError: the Hub cannot be reached or has no such model.
         """
-        network, config = pretrained.load_classifier(name, revision=revision)
+        config = pretrained.read_config(name, "classifier", revision=revision)
+        network = pretrained.load(ThumbnailNetwork, name, revision=revision)
         try:
             classes = config["classes"]
             labels = [entry["label"] for entry in classes]
@@ -200,24 +203,6 @@ def prepare(image: Any, channel_order: ChannelOrder = "rgb") -> list[Array]:
         image = resize(image, size, channel_order=channel_order)
     pixels = rgb(image, channel_order)
     return list(pixels) if pixels.ndim == 4 else [pixels]
-
-
-def decode(source: str | Path | bytes) -> Image.Image:
-    """An image file, or its content, as an upright PIL image.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: Pillow cannot read it.
-    """
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # whatever Pillow raises, which is a wide choice
-        name = "the file" if isinstance(source, bytes) else source
-        raise ValueError(f"{name} cannot be read as an image: {error}") from error
 
 
 def rgb(image: Any, channel_order: ChannelOrder = "rgb") -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from learned_downscale.engine.bicubic import Array
+from learned_downscale.core.bicubic import Array
 
 WINDOW = 7  # px, of SSIM
 

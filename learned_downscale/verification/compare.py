@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from learned_downscale import pretrained
-from learned_downscale.classifier import LARGEST, ThumbnailClassifier, decode, prepare, rgb
-from learned_downscale.convert import (
+from learned_downscale.readers.bundled import LARGEST, ThumbnailClassifier, prepare, rgb
+from learned_downscale.files import (
+    decode,
     FORMATS,
     coloured,
     encode,
@@ -24,13 +25,15 @@ from learned_downscale.convert import (
     open_upright,
     quiet,
 )
-from learned_downscale.labels import outputs_by_name, plain
-from learned_downscale.resize import resize, target_size
-from learned_downscale.similarity import psnr, ssim
+from learned_downscale.readers.labels import outputs_by_name, plain
+from learned_downscale.api import resize
+from learned_downscale.core.downscaler import Downscaler
+from learned_downscale.plan import target_size
+from learned_downscale.verification.similarity import psnr, ssim
 
 if TYPE_CHECKING:
-    from learned_downscale.decoder import Decoder
-    from learned_downscale.engine.bicubic import Array
+    from learned_downscale.core.decoder import Decoder
+    from learned_downscale.core.bicubic import Array
 
 # Photos in work at a time: enough for the classifier's batches, few enough for the memory.
 AT_ONCE = 32
@@ -85,7 +88,7 @@ def decoded(decoder: Decoder | None, thumbnail: Image.Image) -> Image.Image:
     """
     if decoder is None:
         return thumbnail
-    if thumbnail.mode == "L" and decoder.modulus == 1:
+    if thumbnail.mode == "L" and decoder.qim == 1:
         thumbnail = thumbnail.convert("RGB")
     if thumbnail.mode == "RGBA" and thumbnail.getchannel("A").getextrema() == (255, 255):
         thumbnail = thumbnail.convert("RGB")
@@ -388,12 +391,12 @@ def downscaler(method: str) -> Downscale:
     if method in CLASSICAL:
         return Downscale(lambda image, size: _plain_mode(image).resize(size, CLASSICAL[method]))
     try:
-        weights, decoder = pretrained.load(method), pretrained.decoder_beside(method)
+        weights, decoder = pretrained.load(Downscaler, method), decoder_beside(method)
     except FileNotFoundError as error:
         raise ValueError(
             f"no method {method!r}: choose from {', '.join(METHODS)}, or name weights ({error})"
         ) from error
-    coded = weights.modulus > 1
+    coded = weights.qim > 1
     return Downscale(
         lambda image, size: resize(
             coloured(image) if coded else image, size, weights=weights, num_threads=1
@@ -403,11 +406,19 @@ def downscaler(method: str) -> Downscale:
     )
 
 
+def decoder_beside(name: str) -> Decoder | None:
+    from learned_downscale.core.decoder import Decoder
+
+    if "decoder" not in pretrained.read_config(name):
+        return None
+    return pretrained.load(Decoder, name)
+
+
 def _decoder(weights: str | Path | None) -> Decoder | None:
     """D of weights; it warns of thumbnails without a code."""
     if weights is None:
         return None
-    from learned_downscale.decoder import Decoder
+    from learned_downscale.core.decoder import Decoder
 
     return Decoder.from_pretrained(weights)
 

@@ -17,7 +17,7 @@ def outputs_by_name(labels: Sequence[str]) -> dict[str, int]:
     # ImageNet has two cranes: a name that means two outputs means none
     outputs = {name: min(which) for name, which in meant.items() if len(which) == 1}
     if len(labels) == 1000:
-        synsets = files("learned_downscale").joinpath("imagenet_synsets.txt")
+        synsets = files("learned_downscale.readers").joinpath("imagenet_synsets.txt")
         outputs |= {wnid: i for i, wnid in enumerate(synsets.read_text().split())}
     return outputs
 

@@ -1,97 +1,17 @@
-"""Images larger than memory: rows in, rows of the thumbnail out."""
+"""The part of an image that is held in memory while its rows arrive in blocks."""
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from learned_downscale import engine
-from learned_downscale.resize import (
-    Rounding,
-    backend_of,
-    check_choices,
-    check_colours,
-    load_given,
-    make_plan,
-    target_size,
-)
+import numpy as np
 
-if TYPE_CHECKING:
-    from learned_downscale.downscaler import Downscaler
-    from learned_downscale.engine.bicubic import Array
-    from learned_downscale.pixels import ChannelOrder
+from learned_downscale import pixels
+from learned_downscale.core.bicubic import Array
 
 
-def downscale_rows(
-    rows: Iterable[Array],
-    source: tuple[int, int],
-    size: float | tuple[int, int],
-    *,
-    rounding: Rounding = "up",
-    channel_order: ChannelOrder = "rgb",
-    weights: str | Path | Downscaler | None = None,
-    backend: engine.BackendName = "auto",
-    num_threads: int | None = None,
-) -> Iterator[Array]:
-    """`resize` of an image that comes in blocks of rows, in blocks of rows; the same pixels.
-
-    Args:
-        rows: numpy arrays (k, W) or (k, W, C), each the next k rows of the image, k as you like;
-            dtypes and C as for `resize`, the same for all. Pulled as they are needed.
-        source: (width, height) of the image.
-        size, rounding, channel_order, weights, backend, num_threads: as for `resize`.
-
-    Yields:
-        Arrays (k, w) or (k, w, C) of the same dtype, from the top to the bottom.
-
-    Raises:
-        TypeError, ValueError, ImportError: as `resize`; ValueError, too, if the blocks are of
-            several kinds, or hold fewer or more rows than `source` says.
-    """
-    check_choices(rounding, channel_order, backend, num_threads)
-    if isinstance(source, numbers.Number):
-        raise TypeError(f"source is {source!r}; expected the image's (width, height)")
-    width, height = target_size(source, source)  # two whole numbers of 1 or more
-    target = target_size(source, size, rounding)
-    kind, _ = engine.choose(backend)
-    given = None if weights is None else load_given(weights, kind)
-    plan = make_plan(source, target, None if given is None else given.factor)
-    runs = backend_of(kind, plan.learned, given)
-    window = _Window(rows, width, height)
-    if source == target:
-        return window.copies()
-    return _thumbnails(window, target, runs, channel_order, num_threads)
-
-
-def _thumbnails(
-    window: _Window,
-    target: tuple[int, int],
-    runs: engine.Backend,
-    channel_order: ChannelOrder,
-    num_threads: int | None,
-) -> Iterator[Array]:
-    from learned_downscale import pixels
-    from learned_downscale.engine.tiles import in_rows
-
-    first = window.first()
-    samples, pack = pixels.source_of(
-        (window.height, *first.shape[1:]),
-        first.dtype,
-        pixels.check_array(first),
-        window.take,
-        channel_order,
-    )
-    if runs.modulus > 1:
-        check_colours(samples)
-    for needed, compute in in_rows(samples, (target[1], target[0]), runs, num_threads):
-        window.move(needed)
-        yield pack(compute()[None])
-    window.finish()
-
-
-class _Window:
+class Window:
     """The rows that are needed now, of an image that comes in blocks."""
 
     def __init__(self, blocks: Iterable[Any], width: int, height: int) -> None:
@@ -106,10 +26,6 @@ class _Window:
         return self.held[0]
 
     def _pull(self) -> bool:
-        import numpy as np
-
-        from learned_downscale import pixels
-
         block = next(self.blocks, None)
         if block is None:
             return False
@@ -146,8 +62,6 @@ class _Window:
             self.start += len(self.held.pop(0))
 
     def take(self, rows: slice, columns: slice) -> Array:
-        import numpy as np
-
         parts, at = [], self.start
         for block in self.held:
             part = block[max(0, rows.start - at) : max(0, rows.stop - at), columns]

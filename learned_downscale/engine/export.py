@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from learned_downscale import pretrained
-from learned_downscale.downscaler import MAX_ACTIVATION, Downscaler
+from learned_downscale.core.downscaler import MAX_ACTIVATION, Downscaler
 from learned_downscale.engine.onnx_backend import IMAGE, RESIDUAL, THUMBNAIL
 
 OPSET, IR_VERSION = 19, 9  # ONNX Runtime 1.16 and newer; antialiased Resize is in 18
@@ -20,8 +19,8 @@ def export(folder: Path) -> Path:
     """Write model.onnx into a weights folder, and its SHA-256 into the folder's config.json.
 
     The model takes "image", uint8 (N, H, W, 3), RGB, H and W multiples of the factor, all three
-    dynamic. It gives "thumbnail", uint8 (N, H/f, W/f, 3), Pillow's bicubic plus E's residual, or
-    coded with it; and "residual", float32, in levels, before that.
+    dynamic. It gives "thumbnail", uint8 (N, H/f, W/f, 3), Pillow's bicubic plus the residual, or
+    with the residual embedded in it; and "residual", float32, in levels, before that.
 
     Raises:
         ImportError: the package onnx is missing (extra `onnx`).
@@ -31,14 +30,13 @@ def export(folder: Path) -> Path:
         import onnx
     except ImportError as error:
         raise ImportError("export needs onnx: pip install 'learned-downscale[onnx]'") from error
-    content = make(pretrained.load(folder))
+    content = make(pretrained.load(Downscaler, folder))
     onnx.checker.check_model(content, full_check=True)
     path = folder / pretrained.ONNX
     path.write_bytes(content)
-    config_path = folder / pretrained.CONFIG
-    config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
+    config = pretrained.read_config(folder)
     config["onnx_sha256"] = hashlib.sha256(content).hexdigest()
-    config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    pretrained.write_config(folder, config)
     return path
 
 
@@ -46,17 +44,17 @@ def make(model: Downscaler) -> bytes:
     """The content of model.onnx; see `export`."""
     from onnx import TensorProto, helper, numpy_helper
 
-    f, m = model.factor, model.modulus
+    f, m = model.factor, model.qim
     values: dict[str, Any] = {
         "one": np.float32(1),
         "zero": np.uint8(0),
         "scales": np.array([1, 1, 1 / f, 1 / f], np.float32),
         "black": np.float32(0),
         "white": np.float32(255),
-        "modulus": np.float32(m),
-        "per_modulus": np.float32(1 / m),
+        "qim": np.float32(m),
+        "per_qim": np.float32(1 / m),
         "middle": np.float32(m // 2),
-        "last_code": np.float32(m - 1),
+        "last_payload": np.float32(m - 1),
         "last_step": np.float32(256 // m - 1),
         "half": np.float32(0.5),
     }
@@ -95,7 +93,7 @@ def make(model: Downscaler) -> bytes:
             coordinate_transformation_mode="half_pixel",
         ),
         helper.make_node("Cast", ["skip"], ["skip_float"], to=TensorProto.FLOAT),
-        *(_added() if model.modulus == 1 else _coded()),
+        *(_added() if model.qim == 1 else _embedded()),
         helper.make_node("Cast", ["joined"], ["bytes"], to=TensorProto.UINT8),
         helper.make_node("Transpose", ["bytes"], [THUMBNAIL], perm=[0, 2, 3, 1]),
     ]
@@ -128,19 +126,19 @@ def _added() -> list[Any]:
     ]
 
 
-def _coded() -> list[Any]:
-    """Nodes: `engine.code.coded` of "skip_float" and "added", "joined"."""
+def _embedded() -> list[Any]:
+    """Nodes: `qim.embed` of "skip_float" and "added", "joined"."""
     from onnx import helper
 
     return [
         helper.make_node("Round", ["added"], ["rounded"]),
         helper.make_node("Add", ["rounded", "middle"], ["shifted"]),
-        helper.make_node("Clip", ["shifted", "black", "last_code"], ["code"]),
-        helper.make_node("Sub", ["skip_float", "code"], ["rest"]),
-        helper.make_node("Mul", ["rest", "per_modulus"], ["parts"]),
+        helper.make_node("Clip", ["shifted", "black", "last_payload"], ["payload"]),
+        helper.make_node("Sub", ["skip_float", "payload"], ["rest"]),
+        helper.make_node("Mul", ["rest", "per_qim"], ["parts"]),
         helper.make_node("Add", ["parts", "half"], ["above"]),
         helper.make_node("Floor", ["above"], ["floored"]),
         helper.make_node("Clip", ["floored", "black", "last_step"], ["steps"]),
-        helper.make_node("Mul", ["steps", "modulus"], ["coarse"]),
-        helper.make_node("Add", ["coarse", "code"], ["joined"]),
+        helper.make_node("Mul", ["steps", "qim"], ["coarse"]),
+        helper.make_node("Add", ["coarse", "payload"], ["joined"]),
     ]

@@ -1,0 +1,1 @@
+"""Files and folders of images -> files and folders of thumbnails."""

@@ -1,0 +1,262 @@
+"""The thumbnails of one tile, by three paths: opaque 8-bit RGB, anything else that is opaque, and
+images with transparency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from learned_downscale.core.bicubic import Array, Axis, span
+from learned_downscale.core.qim import embed
+from learned_downscale.core.source import Source
+from learned_downscale.engine.backend import Backend
+from learned_downscale.engine.transparency import REACH, see_through
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How the work is cut into tiles; each default was measured (12 MP, factors 2 and 4).
+
+    halo: thumbnail pixels around a tile that its pixels depend on: two 3x3 layers; of bicubic at a
+        native factor, 1.5 are needed.
+    tile: source pixels of a tile, which then fits the processor's cache.
+    at_once: source pixels of the tiles that all threads work on.
+    widest: source pixels across a tile; wider images are cut in columns, too.
+    prepared: pixels, at most, of a prepared image that is kept whole.
+    smallest: source pixels below which a further thread costs more than it brings.
+    """
+
+    halo: int = 2
+    tile: int = 800_000
+    at_once: int = 3_200_000
+    widest: int = 16_384
+    prepared: int = 2_000_000
+    smallest: int = 150_000
+
+
+TILING = Tiling()
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Images, and rows and columns of their thumbnails."""
+
+    images: slice
+    rows: slice
+    columns: slice
+
+
+class Part:
+    """What a tile needs along one axis.
+
+    native: whether the network takes the samples of the image as they are.
+    read: samples of the image that are read.
+    skip: from these to the tile with its halo.
+    prepare: from these to factor * the tile with its halo.
+    around: the tile with its halo, in the thumbnail.
+    crop: the tile within the tile with its halo.
+    filled: the pixel of the tile with its halo in which each sample lies.
+    """
+
+    def __init__(
+        self, source: int, target: int, tile: slice, halo: int, reach: int, factor: int | None
+    ) -> None:
+        """reach: thumbnail pixels beyond the halo that transparency depends on."""
+        self.native = _native(source, target, factor)
+        # without a network: what bicubic reaches is in `span`
+        halo = reach if factor is None and not self.native else halo + reach
+        start, stop = max(0, tile.start - halo), min(target, tile.stop + halo)
+        fine = (factor or 1) * target
+        scale = source // target
+        if self.native:
+            first, last = scale * start, scale * stop
+        else:
+            coarse = span(source, target, start, stop)
+            finer = span(source, fine, start * fine // target, stop * fine // target)
+            first, last = min(coarse[0], finer[0]), max(coarse[1], finer[1])
+        alone = self.native or (start, stop) == (0, target)
+        if alone and not self.native:
+            first, last = 0, source
+        self.read = slice(first, last)
+        self.around = slice(start, stop)
+        self.crop = slice(tile.start - start, tile.stop - start)
+        self.skip = Axis(source, target, start, stop, first, alone, self.native)
+        self.prepare = Axis(
+            source, fine, start * fine // target, stop * fine // target, first, alone, self.native
+        )
+        within = ((np.arange(first, last) + 0.5) * target / source).astype(np.int64)
+        self.filled = (within - start).clip(0, stop - start - 1)
+
+
+def _native(source: int, target: int, factor: int | None) -> bool:
+    """Whether each target sample covers a whole number of samples, and the factor of them."""
+    return source % target == 0 if factor is None else source == factor * target
+
+
+def parts(
+    source: Source, size: tuple[int, int], factor: int | None, tile: Tile, tiling: Tiling = TILING
+) -> tuple[Part, Part]:
+    """What a tile needs of the rows and of the columns of the image."""
+    reach = REACH if source.alpha else 0
+    return (
+        Part(source.height, size[0], tile.rows, tiling.halo, reach, factor),
+        Part(source.width, size[1], tile.columns, tiling.halo, reach, factor),
+    )
+
+
+def thumbnail(
+    source: Source,
+    size: tuple[int, int],
+    backend: Backend,
+    factor: int | None,
+    tile: Tile,
+    tiling: Tiling = TILING,
+    skips: Array | None = None,
+) -> Array:
+    """The thumbnails of one tile, as in `tiles.downscale`; bicubic alone without a factor. `skips`
+    are the bicubic thumbnails, where they are not to be taken from the source."""
+    rows, columns = parts(source, size, factor, tile, tiling)
+    if factor is None and source.levels == 255 and not source.alpha:
+        return _plain_bicubic(source, backend, tile.images, rows, columns, tiling)
+    x = source.read(tile.images, rows.read, columns.read)
+    work = _Work(backend, factor, source.colours, source.levels, rows, columns)
+    opaque = not source.alpha or bool((x[..., -1] == work.top).all())
+    if opaque and source.levels == 255 and source.colours == 3 and factor is not None:
+        skip = None if skips is None else skips[tile.images, rows.around, columns.around].copy()
+        small = _opaque_rgb(work, x, source.alpha, skip)
+    elif opaque:
+        small = _opaque(work, x, source.alpha)
+    else:
+        small = _transparent(work, x)
+    return small[:, rows.crop, columns.crop]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The steps that the paths share, for one tile."""
+
+    backend: Backend
+    factor: int | None
+    colours: int
+    levels: int | None
+    rows: Part
+    columns: Part
+
+    @property
+    def top(self) -> int:
+        return self.levels or 1
+
+    @property
+    def unit(self) -> float:
+        """A level of 8 bits, in the image's own."""
+        return self.top / 255
+
+    @property
+    def native(self) -> bool:
+        return self.rows.native and self.columns.native
+
+    def bicubic(self, x: Array) -> Array:
+        return self.backend.bicubic(x, self.rows.skip, self.columns.skip)
+
+    def rounded_bicubic(self, x: Array) -> Array:
+        """As Pillow does it with 8 bits: clipped and rounded after each of the two passes."""
+        if x.dtype == np.uint8:
+            return self.bicubic(x)
+        across = self.backend.bicubic(x, _same(x.shape[1]), self.columns.skip)
+        across = _rounded(across, self.levels)
+        down = self.backend.bicubic(across, self.rows.skip, _same(across.shape[2]))
+        return _rounded(down, self.levels)
+
+    def prepared(self, x: Array) -> Array:
+        """What the network takes."""
+        if self.native:
+            return x
+        return self.backend.bicubic(x, self.rows.prepare, self.columns.prepare)
+
+    def residual(self, x: Array) -> Array:
+        """In levels of 8 bits."""
+        if x.dtype != np.uint8:
+            x = np.rint(x * (1 / self.unit)).astype(np.uint8)
+        if x.shape[-1] == 1:
+            # Grey: the network is given three equal planes, and the mean of what it would add to
+            # them is added.
+            residual = self.backend.residual(self.prepared(x.repeat(3, -1)))
+            return residual.mean(-1, keepdims=True)
+        return self.backend.residual(self.prepared(x))
+
+    def joined(self, skip: Array, x: Array) -> Array:
+        """The thumbnail of its bicubic colours and the image that the network is given."""
+        if self.factor is None:
+            return _rounded(skip, self.levels)
+        if self.backend.qim == 1:
+            return _rounded(skip + self.unit * self.residual(x), self.levels)
+        levels = embed(skip * np.float32(1 / self.unit), self.residual(x), self.backend.qim)
+        return _rounded(self.unit * levels, self.levels)
+
+
+def _opaque_rgb(work: _Work, x: Array, alpha: bool, skip: Array | None) -> Array:
+    """8 bits: the backend does it all."""
+    if not work.native and skip is None:
+        skip = work.bicubic(x)
+    small = work.backend.thumbnail(work.prepared(x), skip)
+    if not alpha:
+        return small
+    return np.concatenate([small, np.full_like(small[..., :1], work.top)], -1)
+
+
+def _opaque(work: _Work, x: Array, alpha: bool) -> Array:
+    """Grey, 16 bits, floats, and bicubic alone."""
+    skip = work.rounded_bicubic(x)
+    colours = slice(0, work.colours)
+    small = work.joined(skip[..., colours], x[..., colours])
+    return np.concatenate([small, skip[..., -1:]], -1) if alpha else small
+
+
+def _transparent(work: _Work, x: Array) -> Array:
+    """Colours are weighted by alpha; what alpha hides is filled before the network is given it."""
+    skip = work.rounded_bicubic(x)
+    alpha = skip[..., -1:]
+    rows, columns = work.rows.filled, work.columns.filled
+    colours, filled = see_through(x, skip, work.bicubic, work.top, rows, columns)
+    small = work.joined(colours, filled)
+    small = np.where(alpha > 0, small, small.dtype.type(0))
+    return np.concatenate([small, alpha], -1)
+
+
+def _plain_bicubic(
+    source: Source, backend: Backend, images: slice, rows: Part, columns: Part, tiling: Tiling
+) -> Array:
+    """Bicubic alone, of opaque 8-bit images. At large scales a tile is made of many samples:
+    then its rows are filtered as they are read, and the columns of what is left."""
+    top, bottom = rows.read.start, rows.read.stop
+    strips = (bottom - top) * (columns.read.stop - columns.read.start) // (2 * tiling.tile) + 1
+    if strips == 1:
+        x = source.read(images, rows.read, columns.read)
+        small = backend.bicubic(x, rows.skip, columns.skip)
+    else:
+        across = []
+        for cut in cuts(bottom - top, strips):
+            x = source.read(images, slice(top + cut.start, top + cut.stop), columns.read)
+            across.append(backend.bicubic(x, _same(x.shape[1]), columns.skip))
+        whole = np.concatenate(across, 1)
+        small = backend.bicubic(whole, rows.skip, _same(whole.shape[2]))
+    return small[:, rows.crop, columns.crop, : source.colours]
+
+
+def cuts(length: int, count: int) -> list[slice]:
+    """[0, length) in `count` parts of about one length."""
+    edges = [length * k // count for k in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def _same(length: int) -> Axis:
+    return Axis(length, length, 0, length, 0, True, True)
+
+
+def _rounded(x: Array, levels: int | None) -> Array:
+    if levels is None:
+        return x.clip(0, 1).astype(np.float32, copy=False)
+    whole = np.rint(x).clip(0, levels)
+    return whole.astype(np.uint8 if levels == 255 else np.float32)

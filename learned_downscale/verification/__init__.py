@@ -1,0 +1,1 @@
+"""What networks still recognise in thumbnails."""
