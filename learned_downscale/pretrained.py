@@ -87,14 +87,14 @@ def load(cls: type[N], name: str | Path, *, revision: str | None = None) -> N:
     try:
         with torch.device("cpu"):
             model: Any = cls(**config[cls.kind])
+        # whatever the caller's default device and dtype are: nothing is rounded on the way in
+        model = model.to("cpu", torch.float32)
         model.load_state_dict(load_tensors(content), strict=True)
     except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"{weights_path} does not fit the network in {config_path}: {error}"
         ) from error
-    # whatever the caller's default device and dtype are
-    model = model.to("cpu", torch.float32).eval().requires_grad_(False)
-    return model  # type: ignore[no-any-return]
+    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
 
 
 def read_config(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,22 +16,36 @@ import torch.nn.functional as F
 from conftest import drawn_photo
 from PIL import Image
 
-from learned_downscale import Decoder, Downscaler, bench, downscale_rows, pretrained, resize
-from learned_downscale.core.downscaler import MAX_WEIGHT, integer_weight, interpolate_by_matrices
-from learned_downscale.engine import device as other_device
-from learned_downscale.engine import tiles, torch_backend
+from learned_downscale import (
+    Downscaler,
+    Resizer,
+    bench,
+    pretrained,
+    resize,
+)
 from learned_downscale.core.bicubic import Axis, resample, span
-from learned_downscale.engine.onnx_backend import OnnxBackend
-from learned_downscale.engine.torch_backend import FloatLayers, Int8Layers, TorchBackend
+from learned_downscale.core.downscaler import MAX_WEIGHT, integer_weight
+from learned_downscale.core.tensors import interpolate_by_matrices
+from learned_downscale.engine import backend as backends
+from learned_downscale.engine import loading, tiles, torch_backend
+from learned_downscale.engine.device import DeviceBackend
+from learned_downscale.engine.thumbnail import Tiling
+from learned_downscale.engine.torch_backend import FloatLayers, Int8Layers
 from learned_downscale.pixels import unpack
+
+SMALL_TILES = Tiling(tile=3000, smallest=1000)
 
 
 def backend(kind: str, factor: int) -> Any:
-    name = f"x{factor}"
-    if kind == "torch":
-        return TorchBackend(pretrained.load(name))
-    pytest.importorskip("onnxruntime")
-    return OnnxBackend(*pretrained.load_onnx(name))
+    if kind == "onnx":
+        pytest.importorskip("onnxruntime")
+    return loading.backend(f"x{factor}", None, kind, "", None)
+
+
+def cut(resizer: Resizer, tiling: Tiling = SMALL_TILES) -> Resizer:
+    """The same, in many tiles."""
+    resizer.tiling = tiling
+    return resizer
 
 
 def images(width: int = 240, height: int = 180) -> dict[str, Any]:
@@ -108,7 +120,7 @@ def test_int8_and_float32_agree_bit_for_bit(factor: int, channels: int) -> None:
     x = torch.randint(0, 256, shape, generator=generator).to(torch.uint8)
     x = x.contiguous(memory_format=torch.channels_last)
     skip = x[:, :3, :8, :9].contiguous(memory_format=torch.channels_last)
-    model = pretrained.load(f"x{factor}")
+    model = Downscaler.from_pretrained(f"x{factor}")
     fast, exact = (kind(model.integers(), factor) for kind in (Int8Layers, FloatLayers))
     assert torch.equal(fast(x, None), exact(x, None))
     assert torch.equal(exact(x, None), model.residual(x[:, :3].float()))
@@ -116,11 +128,11 @@ def test_int8_and_float32_agree_bit_for_bit(factor: int, channels: int) -> None:
 
 
 def test_without_int8_the_thumbnail_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    photo = drawn_photo(240, 180)
-    with_it = resize(photo, 4, weights="x4")
+    photo, model = drawn_photo(240, 180), Downscaler.from_pretrained("x4")
+    with_it = resize(photo, 4, weights=model)
     monkeypatch.setattr(torch_backend, "int8_is_exact", lambda: False)
-    slow, plan = resize(photo, 4, weights="x4", return_plan=True)
-    assert "float32" in plan.backend
+    slow, plan = resize(photo, 4, weights=model, return_plan=True)
+    assert "float32" in str(plan.backend)
     assert np.array_equal(slow, with_it)
 
 
@@ -130,45 +142,39 @@ def test_without_int8_the_thumbnail_is_the_same(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("kind", list(images()))
 @pytest.mark.parametrize("size", [(60, 45), (120, 90), (59, 44), (90, 45)])
 @pytest.mark.parametrize("name", ["torch", "onnx"])
-def test_tiles_equal_the_whole(
-    monkeypatch: pytest.MonkeyPatch, kind: str, size: tuple[int, int], name: str
-) -> None:
+def test_tiles_equal_the_whole(kind: str, size: tuple[int, int], name: str) -> None:
     source, _ = unpack(images()[kind])
     runs = backend(name, 4 if size[0] <= 60 else 2)
     if kind == "bicubic only":
-        runs.factor = None
+        runs = loading.backend(None, None, name, "", None)
     whole = tiles.downscale(source, size[::-1], runs, 1)
-    monkeypatch.setattr(tiles, "TILE", 3000)
-    monkeypatch.setattr(tiles, "SMALLEST", 1000)
     for widest in (10_000, 100):
-        monkeypatch.setattr(tiles, "WIDEST", widest)
-        assert len(list(tiles.tiles(source, size[::-1], 2))) > 5
-        parts = tiles.downscale(source, size[::-1], runs, 2)
+        tiling = Tiling(tile=3000, smallest=1000, widest=widest)
+        assert len(list(tiles.tiles(source, size[::-1], 2, tiling))) > 5
+        parts = tiles.downscale(source, size[::-1], runs, 2, tiling)
         if whole.dtype == np.uint8:
             assert np.array_equal(parts, whole)
         else:
             assert np.allclose(parts, whole, rtol=1e-6, atol=1e-6)
 
 
-def test_tiles_need_their_halo(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_need_their_halo() -> None:
     source, _ = unpack(images()["rgb"])
     runs = backend("torch", 4)
     whole = tiles.downscale(source, (45, 60), runs, 1)
-    monkeypatch.setattr(tiles, "TILE", 3000)
-    monkeypatch.setattr(tiles, "HALO", 1)
-    assert not np.array_equal(tiles.downscale(source, (45, 60), runs, 1), whole)
+    too_narrow = Tiling(tile=3000, halo=1)
+    assert not np.array_equal(tiles.downscale(source, (45, 60), runs, 1, too_narrow), whole)
 
 
 @pytest.mark.parametrize("size", [(12, 9), (13, 17), (30, 1)])
-def test_the_detour_changes_nothing(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+def test_the_detour_changes_nothing(size: tuple[int, int]) -> None:
     photo = images(1201, 903)["rgb"]
     through_it = resize(photo, size)
-    monkeypatch.setattr(tiles, "PREPARED", 0)
     for threads, tile in ((1, 10**6), (3, 10**4)):
-        monkeypatch.setattr(tiles, "TILE", tile)
-        assert np.array_equal(resize(photo, size, num_threads=threads), through_it)
-        monkeypatch.setattr(tiles, "PREPARED", 2_000_000)
-        assert np.array_equal(resize(photo, size, num_threads=threads), through_it)
+        for prepared in (0, 2_000_000):
+            tiling = Tiling(tile=tile, prepared=prepared)
+            small = cut(Resizer(size, num_threads=threads), tiling)(photo)
+            assert np.array_equal(small, through_it)
 
 
 def test_batches_of_small_images_share_a_tile() -> None:
@@ -181,15 +187,15 @@ def test_batches_of_small_images_share_a_tile() -> None:
         assert torch.equal(resize(one, 4), small)
 
 
-def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "SMALLEST", 1000)
+def test_threads_change_nothing() -> None:
     photo = images()["rgb"]
     before = torch.get_num_threads()
     want = resize(photo, 2, num_threads=1)
     for threads in (2, 3, 7):
-        assert np.array_equal(resize(photo, 2, num_threads=threads), want)
+        assert np.array_equal(cut(Resizer(2, num_threads=threads))(photo), want)
+    resizer = cut(Resizer(2))
     with ThreadPoolExecutor(4) as pool:
-        for result in pool.map(lambda _: resize(photo, 2), range(16)):
+        for result in pool.map(lambda _: resizer(photo), range(16)):
             assert np.array_equal(result, want)
         assert set(pool.map(lambda _: torch.get_num_threads(), range(4))) == {before}
     assert torch.get_num_threads() == before
@@ -267,7 +273,7 @@ with torch.autocast("cpu", torch.bfloat16):
     odd, plan = learned_downscale.resize(photo, 3, return_plan=True)
 torch.set_default_device(None)
 torch.set_default_dtype(torch.float32)
-learned_downscale.resize.__globals__["_own"].cache_clear()
+learned_downscale.engine.loading.backend.cache_clear()
 plain, its_plan = learned_downscale.resize(photo, 3, return_plan=True)
 assert numpy.array_equal(odd, plain) and plan == its_plan, (plan, its_plan)
 """
@@ -301,13 +307,14 @@ def test_backends_differ_by_at_most_one_level(kind: str, size: float) -> None:
 @pytest.mark.parametrize("name", pretrained.bundled())
 def test_model_onnx_is_the_whole_downscaler(name: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    content, factor, qim = pretrained.load_onnx(name)
+    content, config = pretrained.load_onnx(name)
+    factor, qim = config["downscaler"]["factor"], config["downscaler"]["qim"]
     session = onnxruntime.InferenceSession(content)
     for height, width in ((48, 64), (40, 24)):
         photos = np.stack([np.asarray(drawn_photo(width, height, s)) for s in (0, 1)])
         thumbnail, residual = session.run(["thumbnail", "residual"], {"image": photos})
         x = torch.from_numpy(photos).permute(0, 3, 1, 2).float()
-        want = pretrained.load(name).residual(x).permute(0, 2, 3, 1)
+        want = Downscaler.from_pretrained(name).residual(x).permute(0, 2, 3, 1)
         assert torch.equal(torch.from_numpy(residual), want)
         for photo, small in zip(photos, thumbnail, strict=True):
             assert levels_apart(small, resize(photo, factor, weights=name)) <= qim
@@ -319,7 +326,6 @@ sys.modules["torch"] = None  # importing it fails
 import numpy as np
 from PIL import Image
 import learned_downscale
-from learned_downscale import engine
 photo = np.random.default_rng(0).integers(0, 256, (48, 65, 4), np.uint8)
 for image in (photo, photo[..., :3], photo[..., 0], photo / np.float32(255), photo * np.uint16(257),
               Image.fromarray(photo), Image.fromarray(photo).convert("P")):
@@ -340,17 +346,15 @@ def test_onnx_needs_no_torch() -> None:
 
 
 def test_auto_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    from learned_downscale import engine
-
     photo = drawn_photo(64, 48)
     plan = resize(photo, 4, return_plan=True)[1]
     assert plan.backend.startswith("torch, ") and "because torch is installed" in plan.backend
-    monkeypatch.setattr(engine, "_installed", lambda package: package == "onnxruntime")
-    assert engine.choose("auto") == ("onnx", "chosen because torch is not installed")
-    monkeypatch.setattr(engine, "_installed", lambda package: False)
-    for name in engine.BACKENDS:
+    monkeypatch.setattr(backends, "_installed", lambda package: package == "onnxruntime")
+    assert backends.choose("auto") == ("onnx", "chosen because torch is not installed")
+    monkeypatch.setattr(backends, "_installed", lambda package: False)
+    for name in backends.BACKENDS:
         with pytest.raises(ImportError, match="pip install"):
-            engine.choose(name)
+            backends.choose(name)
 
 
 @pytest.mark.parametrize(
@@ -380,7 +384,7 @@ def test_weights_without_an_export(tmp_path: Path) -> None:
 
     from learned_downscale.cli import main
 
-    pretrained.save(tmp_path, pretrained.load("x4"), "a card")
+    pretrained.save(tmp_path, [Downscaler.from_pretrained("x4")], "a card")
     with pytest.raises(FileNotFoundError, match="learned-downscale export"):
         resize(drawn_photo(64, 48), 4, weights=tmp_path, backend="onnx")
     result = CliRunner().invoke(main, ["export", str(tmp_path)])
@@ -388,106 +392,12 @@ def test_weights_without_an_export(tmp_path: Path) -> None:
     small = resize(drawn_photo(64, 48), 4, weights=tmp_path, backend="onnx")
     assert np.array_equal(small, resize(drawn_photo(64, 48), 4, backend="onnx"))
     (tmp_path / "model.onnx").write_bytes(b"damaged")
+    loading.backend.cache_clear()  # what was read stays in memory
     with pytest.raises(ValueError, match="SHA-256 differs"):
         resize(drawn_photo(64, 48), 4, weights=tmp_path, backend="onnx")
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     result = CliRunner().invoke(main, ["export", str(tmp_path)])
     assert result.exit_code == 1 and "SHA-256 differs" in result.stderr
-
-
-# -- a code modulo 8 --------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def coded() -> Downscaler:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Downscaler(4, qim=8).requires_grad_(False)
-
-
-def test_the_thumbnail_is_its_code_near_bicubic(coded: Downscaler) -> None:
-    photo = images()["rgb"]
-    small = np.asarray(resize(photo, 4, weights=coded)).astype(int)
-    x = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float()
-    code = (coded.residual(x).round() + 4).clamp(0, 7)[0].permute(1, 2, 0).numpy()
-    assert np.array_equal(small % 8, code) and len(np.unique(code)) == 8
-    bicubic = np.asarray(photo.resize((60, 45), Image.Resampling.BICUBIC)).astype(int)
-    inside = (bicubic >= 4) & (bicubic <= 251)
-    assert inside.mean() > 0.5
-    assert np.abs(small - bicubic)[inside].max() <= 4 + 1  # torch's bicubic, a level from Pillow's
-    assert np.abs(small - bicubic).max() <= 7 + 1
-
-
-@pytest.mark.parametrize("kind", ["rgb", "rgba", "16 bits", "float"])
-@pytest.mark.parametrize("size", [(60, 45), (59, 44), (30, 20)])
-def test_tiles_of_coded_thumbnails_equal_the_whole(
-    monkeypatch: pytest.MonkeyPatch, coded: Downscaler, kind: str, size: tuple[int, int]
-) -> None:
-    image = images()[kind]
-    whole = np.asarray(resize(image, size, weights=coded, num_threads=1))
-    monkeypatch.setattr(tiles, "TILE", 3000)
-    monkeypatch.setattr(tiles, "SMALLEST", 1000)
-    assert np.array_equal(resize(image, size, weights=coded, num_threads=2), whole)
-    levels = whole * {"16 bits": 1 / 257, "float": 255.0}.get(kind, 1)
-    assert np.abs(levels - levels.round()).max() < 1e-3  # 8 bits, whatever holds them
-    monkeypatch.setattr(torch_backend, "int8_is_exact", lambda: False)
-    assert np.array_equal(resize(image, size, weights=coded), whole)
-    array = np.asarray(image)
-    blocks = downscale_rows([array[:50], array[50:]], (240, 180), size, weights=coded)
-    assert np.array_equal(np.concatenate(list(blocks)), whole)
-
-
-def test_a_coded_thumbnail_from_onnx(coded: Downscaler, tmp_path: Path) -> None:
-    """Code for code the same; where their bicubic differs by a level, by the qim, rarely."""
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
-    from learned_downscale.engine.export import export
-
-    pretrained.save(tmp_path, coded, "a card")
-    session = onnxruntime.InferenceSession(export(tmp_path).read_bytes())
-    for kind in ("rgb", "rgba", "16 bits", "float"):
-        a, b = (
-            np.asarray(resize(images()[kind], 4, weights=tmp_path, backend=name)).astype(float)
-            for name in ("torch", "onnx")
-        )
-        unit = {"16 bits": 257, "float": 1 / 255}.get(kind, 1)
-        apart = np.abs(a - b) / unit
-        assert (apart < 0.01).mean() > 0.999
-        assert ((apart < 0.01) | (np.abs(apart - 8) < 0.01)).all()
-    photo = np.asarray(images()["rgb"])
-    whole = session.run(["thumbnail"], {"image": photo[None]})[0][0].astype(int)
-    want = np.asarray(resize(photo, 4, weights=coded)).astype(int)
-    assert np.array_equal(whole % 8, want % 8) and (whole == want).mean() > 0.999
-
-
-def test_a_code_needs_three_colours(coded: Downscaler) -> None:
-    photo = images()["rgb"]
-    grey = np.asarray(photo.convert("L"))
-    for image in (photo.convert("L"), photo.convert("LA"), photo.convert("CMYK"), grey):
-        with pytest.raises(ValueError, match=r"three colours.*RGB"):
-            resize(image, 4, weights=coded)
-    with pytest.raises(ValueError, match=r"three colours.*RGB"):
-        list(downscale_rows([grey], photo.size, 4, weights=coded))
-    assert resize(photo.convert("L"), 1, weights=coded).mode == "L"  # a copy
-    for qim in (0, 3, 256):
-        with pytest.raises(ValueError, match=f"qim is {qim}; it must be one of 1, 2, 4"):
-            Downscaler(4, qim=qim)
-
-
-def test_a_decoder_sees_the_code(coded: Downscaler) -> None:
-    x = torch.from_numpy(np.array(images()["rgb"])).permute(2, 0, 1)[None].float() / 255
-    x_s, decoder = coded(x), Decoder(2, qim=8)
-    code = (coded.residual((x * 255).round()).round() + 4).clamp(0, 7)
-    assert torch.allclose(decoder._seen(x_s)[:, 3:] * 8 + 4, code, atol=1e-3)
-    assert torch.equal(decoder._seen(x_s)[:, :3], x_s - 0.5)
-    with pytest.raises(TypeError, match="float16 or wider"):
-        decoder(x_s.bfloat16())
-    half = (decoder._seen(x_s.half().float()) - decoder._seen(x_s)).abs().max()
-    assert half < 0.05  # float16 tells the levels apart
-    # what the decoder misses is told to E
-    E = Downscaler(4, qim=8)
-    (decoder(E(x)) - 0.5).square().mean().backward()
-    assert E.stem.weight.grad is not None and E.stem.weight.grad.abs().max() > 0
 
 
 # -- lists and other devices ------------------------------------------------------------------
@@ -522,15 +432,13 @@ def test_the_way_of_other_devices(kind: str, size: float) -> None:
     for image, order in ((tensor, "rgb"), (tensor[None], "bgr"), (array, "bgr")):
         want, plan = resize(image, size, channel_order=order, return_plan=True)  # type: ignore[arg-type]
         samples, pack = unpack(image, order)  # type: ignore[arg-type]
-        model = pretrained.load(plan.weights) if plan.weights else None
-        got = other_device.downscale(
-            "cpu",
+        model = Downscaler.from_pretrained(plan.weights) if plan.weights else None
+        got = DeviceBackend(model, "cpu").downscale(
             image,
             samples,
             pack,
             order,
             plan.target[::-1],
-            model,
             None,  # type: ignore[arg-type]
         )
         assert type(got) is type(want) and got.dtype == want.dtype and got.shape == want.shape
@@ -545,152 +453,3 @@ def test_on_a_gpu() -> None:
         got = resize(image, 4, device="cuda")
         got = got.permute(1, 2, 0).cpu() if isinstance(got, torch.Tensor) else got
         assert levels_apart(got, resize(photo, 4)) <= 2
-
-
-# -- larger than memory -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["rgb", "grey", "rgba", "16 bits", "float"])
-@pytest.mark.parametrize("size", [4, 2, 3, 1.5, 1, (59, 44)])
-def test_rows_in_rows_out(monkeypatch: pytest.MonkeyPatch, kind: str, size: Any) -> None:
-    monkeypatch.setattr(tiles, "TILE", 5000)
-    monkeypatch.setattr(tiles, "WIDEST", 150)
-    image = np.asarray(images()[kind])
-    want = resize(image, size)
-    for step, threads in ((1, 1), (37, 2), (1000, 3)):
-        blocks = (image[i : i + step] for i in range(0, len(image), step))
-        got = list(downscale_rows(blocks, (240, 180), size, num_threads=threads))
-        assert len(got) > 1 or step == 1000 or size == 1
-        whole = np.concatenate(got)
-        assert whole.dtype == want.dtype and whole.shape == want.shape
-        assert levels_apart(whole, want) <= (1e-6 if kind == "float" else 0)
-
-
-def test_rows_are_pulled_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "TILE", 5000)
-    pulled = 0
-
-    def rows() -> Iterator[np.ndarray]:
-        nonlocal pulled
-        for row in np.asarray(images()["rgb"]):
-            pulled += 1
-            yield row[None]
-
-    first = next(downscale_rows(rows(), (240, 180), 4, num_threads=1))
-    assert len(first) < 10 and pulled < 60
-
-
-ROW = np.zeros((10, 32, 3), np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("rows", "source", "size", "error", "says"),
-    [
-        ([ROW], (32, 40), 4, ValueError, "ended at 10 of 40"),
-        ([ROW] * 5, (32, 40), 4, ValueError, "more rows"),
-        ([], (32, 40), 4, ValueError, "empty"),
-        ([ROW[:, :5]] * 4, (32, 40), 4, ValueError, "32 pixels across"),
-        ([ROW, ROW[..., :1]], (32, 20), 4, ValueError, "channels"),
-        ([ROW, ROW.astype(float)], (32, 20), 4, ValueError, "dtype"),
-        ([[1, 2]], (32, 20), 4, TypeError, "numpy arrays"),
-        ([ROW + np.float32(2)] * 2, (32, 20), 4, ValueError, "divide by 255"),
-        ([ROW] * 2, (32, 20), 0.5, ValueError, "enlarge"),
-        ([ROW] * 2, (32, 0), 4, ValueError, "at least 1"),
-    ],
-)
-def test_bad_rows(rows: Any, source: Any, size: Any, error: type[Exception], says: str) -> None:
-    with pytest.raises(error, match=says):
-        list(downscale_rows(iter(rows), source, size))
-
-
-@pytest.mark.parametrize("mode", ["r", "c"])
-def test_an_array_in_a_file(tmp_path: Path, mode: Any) -> None:
-    image = np.asarray(images()["rgb"])
-    image.tofile(tmp_path / "image")
-    mapped = np.memmap(tmp_path / "image", np.uint8, mode, shape=image.shape)
-    if mode == "c":
-        mapped[:90] = 255 - mapped[:90]  # in memory only: must not be lost
-    want = resize(np.array(mapped), 4)
-    assert np.array_equal(resize(mapped, 4), want)
-    assert np.array_equal(resize(mapped, 4), want)
-    assert np.array_equal(np.fromfile(tmp_path / "image", np.uint8), image.ravel())
-
-
-@pytest.mark.skipif(not hasattr(mmap, "MAP_PRIVATE"), reason="no private mappings here")
-def test_memory_of_this_process_alone_is_not_given_back() -> None:
-    image = np.asarray(images()["rgb"])
-    memory = mmap.mmap(-1, image.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    mapped = np.ndarray(image.shape, np.uint8, buffer=memory)
-    mapped[:] = image
-    resize(mapped, 4)
-    assert np.array_equal(mapped, image)
-
-
-def test_rows_in_memory_that_is_used_again() -> None:
-    image = np.asarray(images()["rgb"])
-    buffer = np.empty((20, 240, 3), np.uint8)
-
-    def rows() -> Iterator[np.ndarray]:
-        for top in range(0, 180, 20):
-            buffer[:] = image[top : top + 20]
-            yield buffer
-
-    got = np.concatenate(list(downscale_rows(rows(), (240, 180), 4)))
-    assert np.array_equal(got, resize(image, 4))
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.uint8])
-def test_one_column(dtype: Any) -> None:
-    top = 1 if dtype == np.float32 else np.iinfo(dtype).max
-    ramp = np.linspace(0, top, 48).astype(dtype)[:, None]
-    small = resize(ramp, (1, 12)).astype(float)[:, 0] / top
-    assert np.abs(small - (np.arange(12) + 0.5) / 12).max() < 0.05
-
-
-# -- bench ------------------------------------------------------------------------------------
-
-
-def test_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import json
-
-    from click.testing import CliRunner
-
-    from learned_downscale.cli import main
-
-    monkeypatch.setattr(bench, "SIZES", {0.3: (64, 48)})
-    monkeypatch.setattr(bench, "BATCH", 2)
-    picture = tmp_path / "bench.png"
-    command = ["bench", "--megapixels", "0.3", "--factor", "4", "--json"]
-    if pytest.importorskip("matplotlib"):
-        command += ["--plot", str(picture)]
-    before = torch.get_num_threads()
-    result = CliRunner().invoke(main, command)
-    assert result.exit_code == 0, result.stderr
-    rows = json.loads(result.stdout)
-    assert {"megapixels", "factor", "threads", "system", "ms", "peak_mib"} <= set(rows[0])
-    systems = {row["system"] for row in rows}
-    assert {"learned", "pillow-bicubic", "pillow-reduce", "opencv-area", "torch-bicubic"} <= systems
-    assert all(row["ms"] > 0 and row["factor"] == 4 for row in rows)
-    assert {row["batch"] for row in rows} == {1, 2} and torch.get_num_threads() == before
-    with Image.open(picture) as drawn:
-        assert drawn.width > 300
-    table = bench.table([bench.Row(**row) for row in rows])
-    assert table.count("\n") == len(rows) + 1
-
-
-def test_bench_refuses_what_it_could_not_write(tmp_path: Path) -> None:
-    from click.testing import CliRunner
-
-    from learned_downscale.cli import main
-
-    for plot in (tmp_path / "a.txt", tmp_path / "none" / "a.png"):
-        result = CliRunner().invoke(main, ["bench", "--plot", str(plot)])
-        assert result.exit_code == 2 and "--plot" in result.stderr
-
-
-def test_memory_is_measured() -> None:
-    if not sys.platform.startswith("linux"):
-        pytest.skip("memory is read from /proc")
-    call: Callable[[], Any] = lambda: np.ones(40 * 2**20, np.uint8)  # noqa: E731
-    peak = bench._peak(call)
-    assert peak is not None and 39 < peak < 45
