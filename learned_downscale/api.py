@@ -4,40 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
 
 from learned_downscale.resizer import Resizer
 
 if TYPE_CHECKING:
-    from learned_downscale.core.bicubic import Array
     from learned_downscale.core.downscaler import Downscaler
+    from learned_downscale.core.resampling import Array
     from learned_downscale.engine.backend import BackendName
     from learned_downscale.pixels import ChannelOrder
     from learned_downscale.plan import Plan, Rounding
     from learned_downscale.resizer import I, Options
 
-    Size = float | tuple[int, int]
+Size: TypeAlias = "float | tuple[int, int]"
 
-    @overload
-    def resize(
-        image: I, size: Size, *, return_plan: Literal[False] = ..., **options: Unpack[Options]
-    ) -> I: ...
-    @overload
-    def resize(
-        image: list[I], size: Size, *, return_plan: Literal[False] = ..., **options: Unpack[Options]
-    ) -> list[I]: ...
-    @overload
-    def resize(
-        image: I, size: Size, *, return_plan: Literal[True], **options: Unpack[Options]
-    ) -> tuple[I, Plan]: ...
-    @overload
-    def resize(
-        image: list[I], size: Size, *, return_plan: Literal[True], **options: Unpack[Options]
-    ) -> tuple[list[I], list[Plan]]: ...
-    @overload
-    def resize(
-        image: list[Any], size: Size, *, return_plan: bool = ..., **options: Unpack[Options]
-    ) -> Any: ...
+
+@overload
+def resize(
+    image: I, size: Size, *, return_plan: Literal[False] = ..., **options: Unpack[Options]
+) -> I: ...
+@overload
+def resize(
+    image: list[I], size: Size, *, return_plan: Literal[False] = ..., **options: Unpack[Options]
+) -> list[I]: ...
+@overload
+def resize(
+    image: I, size: Size, *, return_plan: Literal[True], **options: Unpack[Options]
+) -> tuple[I, Plan]: ...
+@overload
+def resize(
+    image: list[I], size: Size, *, return_plan: Literal[True], **options: Unpack[Options]
+) -> tuple[list[I], list[Plan]]: ...
+@overload
+def resize(
+    image: list[Any], size: Size, *, return_plan: bool = ..., **options: Unpack[Options]
+) -> Any: ...
 
 
 def resize(

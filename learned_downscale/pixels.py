@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from learned_downscale.core.bicubic import Array
+from learned_downscale.core.resampling import Array
 from learned_downscale.core.source import Read, Source
 
 ChannelOrder = Literal["rgb", "bgr"]

@@ -82,8 +82,6 @@ def target_size(
     return width, height
 
 
-
-
 def check_size(size: Any) -> None:
     """Raise what `resize` raises for a size that no image could have."""
     target_size((2**31, 2**31), size)

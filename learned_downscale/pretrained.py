@@ -23,14 +23,14 @@ class Network(Protocol):
     """What this module must know of a network: an `nn.Module` that says how it is stored.
 
     kind: the key of config.json that holds its arguments. file: the safetensors file. sha256: the
-    key of config.json that holds the file's hash. half: whether it is stored in float16.
+    key of config.json that holds the file's hash. float16: whether the file holds float16.
     config: the arguments that build it again.
     """
 
     kind: ClassVar[str]
     file: ClassVar[str]
     sha256: ClassVar[str]
-    half: ClassVar[bool]
+    float16: ClassVar[bool]
 
     @property
     def config(self) -> dict[str, Any]: ...
@@ -94,7 +94,7 @@ def load(cls: type[N], name: str | Path, *, revision: str | None = None) -> N:
         raise ValueError(
             f"{weights_path} does not fit the network in {config_path}: {error}"
         ) from error
-    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+    return model.eval().requires_grad_(False)
 
 
 def read_config(
@@ -172,7 +172,7 @@ def save(folder: Path, networks: Iterable[Network], card: str, **extra: Any) -> 
     contents: dict[str, bytes] = {}
     for network in networks:
         tensors = {k: v.contiguous() for k, v in network.state_dict().items()}
-        if network.half:
+        if network.float16:
             tensors = {k: v.half() for k, v in tensors.items()}
         content = contents[network.file] = save_tensors(tensors)
         config[network.kind] = network.config

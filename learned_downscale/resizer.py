@@ -18,9 +18,9 @@ from learned_downscale.plan import ROUND, Plan, Rounding, check_size, make_plan,
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from learned_downscale.core.bicubic import Array
     from learned_downscale.core.decoder import Decoder
     from learned_downscale.core.downscaler import Downscaler
+    from learned_downscale.core.resampling import Array
     from learned_downscale.engine.backend import Backend
     from learned_downscale.engine.device import DeviceBackend
     from learned_downscale.pixels import ChannelOrder
@@ -121,14 +121,12 @@ class Resizer:
         given = {k: v for k, v in self._options.items() if k != "size" and v is not None}
         return f"Resizer({self.size}, {', '.join(f'{k}={v!r}' for k, v in given.items())})"
 
-    if TYPE_CHECKING:
-
-        @overload
-        def __call__(self, image: I) -> I: ...
-        @overload
-        def __call__(self, image: list[I]) -> list[I]: ...
-        @overload
-        def __call__(self, image: list[Any]) -> list[Any]: ...
+    @overload
+    def __call__(self, image: I) -> I: ...
+    @overload
+    def __call__(self, image: list[I]) -> list[I]: ...
+    @overload
+    def __call__(self, image: list[Any]) -> list[Any]: ...
 
     def __call__(self, image: Any) -> Any:
         """The thumbnail of an image, or of each of a list; see `resize` for kinds and errors."""
@@ -215,7 +213,7 @@ class Resizer:
         if isinstance(given, (str, Path)):
             if given == "":
                 raise ValueError("weights is an empty name; give a name, a folder, or None")
-            facts = loading.facts(given, self._revision, loading.stamp(given))
+            facts = loading.read_facts(given, self._revision, loading.stamp(given))
             return {facts.factor: str(given)}, facts
         from learned_downscale.core.downscaler import Downscaler
 
@@ -231,10 +229,10 @@ class Resizer:
         """What computes a native factor, or bicubic alone, on a device ("": the CPU)."""
         if factor is None or self._given is None:
             name = None if factor is None else self.weights[factor]
-            return loading.backend(name, None, self._kind, device, None)
+            return loading.load_backend(name, None, self._kind, device, None)
         if isinstance(self._given, (str, Path)):
             stamp = loading.stamp(self._given)
-            return loading.backend(self._given, self._revision, self._kind, device, stamp)
+            return loading.load_backend(self._given, self._revision, self._kind, device, stamp)
         if device not in self._own:
             self._own[device] = loading.torch_backend(self._given, device)
         return self._own[device]

@@ -9,7 +9,7 @@ from conftest import drawn_photo
 from PIL import Image
 
 from learned_downscale import Downscaler
-from learned_downscale.core.downscaler import bicubic, quantise
+from learned_downscale.core.tensors import bicubic, quantise
 
 
 def trained_like(factor: int, seed: int = 0) -> Downscaler:

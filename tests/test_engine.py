@@ -23,8 +23,8 @@ from learned_downscale import (
     pretrained,
     resize,
 )
-from learned_downscale.core.bicubic import Axis, resample, span
 from learned_downscale.core.downscaler import MAX_WEIGHT, integer_weight
+from learned_downscale.core.resampling import Axis, resample, span
 from learned_downscale.core.tensors import interpolate_by_matrices
 from learned_downscale.engine import backend as backends
 from learned_downscale.engine import loading, tiles, torch_backend
@@ -39,7 +39,7 @@ SMALL_TILES = Tiling(tile=3000, smallest=1000)
 def backend(kind: str, factor: int) -> Any:
     if kind == "onnx":
         pytest.importorskip("onnxruntime")
-    return loading.backend(f"x{factor}", None, kind, "", None)
+    return loading.load_backend(f"x{factor}", None, kind, "", None)
 
 
 def cut(resizer: Resizer, tiling: Tiling = SMALL_TILES) -> Resizer:
@@ -146,11 +146,11 @@ def test_tiles_equal_the_whole(kind: str, size: tuple[int, int], name: str) -> N
     source, _ = unpack(images()[kind])
     runs = backend(name, 4 if size[0] <= 60 else 2)
     if kind == "bicubic only":
-        runs = loading.backend(None, None, name, "", None)
+        runs = loading.load_backend(None, None, name, "", None)
     whole = tiles.downscale(source, size[::-1], runs, 1)
     for widest in (10_000, 100):
         tiling = Tiling(tile=3000, smallest=1000, widest=widest)
-        assert len(list(tiles.tiles(source, size[::-1], 2, tiling))) > 5
+        assert len(list(tiles.cut_tiles(source, size[::-1], 2, tiling))) > 5
         parts = tiles.downscale(source, size[::-1], runs, 2, tiling)
         if whole.dtype == np.uint8:
             assert np.array_equal(parts, whole)
@@ -181,7 +181,7 @@ def test_batches_of_small_images_share_a_tile() -> None:
     batch = torch.stack([torch.from_numpy(np.array(drawn_photo(64, 64, s))) for s in range(9)])
     batch = batch.permute(0, 3, 1, 2)
     source, _ = unpack(batch)
-    assert len(list(tiles.tiles(source, (16, 16), 1))) == 1
+    assert len(list(tiles.cut_tiles(source, (16, 16), 1))) == 1
     together = resize(batch, 4)
     for one, small in zip(batch, together, strict=True):
         assert torch.equal(resize(one, 4), small)
@@ -273,7 +273,7 @@ with torch.autocast("cpu", torch.bfloat16):
     odd, plan = learned_downscale.resize(photo, 3, return_plan=True)
 torch.set_default_device(None)
 torch.set_default_dtype(torch.float32)
-learned_downscale.engine.loading.backend.cache_clear()
+learned_downscale.engine.loading.load_backend.cache_clear()
 plain, its_plan = learned_downscale.resize(photo, 3, return_plan=True)
 assert numpy.array_equal(odd, plain) and plan == its_plan, (plan, its_plan)
 """
@@ -392,7 +392,7 @@ def test_weights_without_an_export(tmp_path: Path) -> None:
     small = resize(drawn_photo(64, 48), 4, weights=tmp_path, backend="onnx")
     assert np.array_equal(small, resize(drawn_photo(64, 48), 4, backend="onnx"))
     (tmp_path / "model.onnx").write_bytes(b"damaged")
-    loading.backend.cache_clear()  # what was read stays in memory
+    loading.load_backend.cache_clear()  # what was read stays in memory
     with pytest.raises(ValueError, match="SHA-256 differs"):
         resize(drawn_photo(64, 48), 4, weights=tmp_path, backend="onnx")
     (tmp_path / "model.safetensors").write_bytes(b"damaged")

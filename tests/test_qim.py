@@ -57,10 +57,10 @@ def test_a_payload_from_onnx(embedding: Downscaler, tmp_path: Path) -> None:
     """The same payloads; where their bicubic differs by a level, by the qim, rarely."""
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    from learned_downscale.engine.export import export
+    from learned_downscale.engine.export import export_onnx
 
     pretrained.save(tmp_path, [embedding], "a card")
-    session = onnxruntime.InferenceSession(export(tmp_path).read_bytes())
+    session = onnxruntime.InferenceSession(export_onnx(tmp_path).read_bytes())
     for kind in ("rgb", "rgba", "16 bits", "float"):
         a, b = (
             np.asarray(resize(images()[kind], 4, weights=tmp_path, backend=name)).astype(float)

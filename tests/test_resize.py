@@ -15,7 +15,7 @@ from PIL import Image
 
 import learned_downscale
 from learned_downscale import Downscaler, Plan, resize
-from learned_downscale.api import target_size
+from learned_downscale.plan import target_size
 
 PIL_MODES = ["L", "LA", "RGB", "RGBA", "La", "RGBa", "RGBX", "YCbCr", "HSV", "CMYK", "LAB", "I;16",
              "I;16B", "I", "F"]  # fmt: skip
@@ -347,9 +347,3 @@ def test_import_is_light() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert out.stdout.strip() == "[]"
-
-
-def test_resize_stays_a_function_whatever_is_imported_first() -> None:
-    code = "import learned_downscale.resize, learned_downscale; learned_downscale.resize(1, 2)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "TypeError: image is a int" in out.stderr

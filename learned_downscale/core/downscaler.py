@@ -90,7 +90,7 @@ class Downscaler(nn.Module):
     kind: ClassVar[str] = "downscaler"
     file: ClassVar[str] = pretrained.MODEL
     sha256: ClassVar[str] = "sha256"
-    half: ClassVar[bool] = False
+    float16: ClassVar[bool] = False
 
     def __init__(self, factor: int, channels: int = 16, qim: int = 1) -> None:
         super().__init__()
@@ -126,8 +126,8 @@ class Downscaler(nn.Module):
         return {"factor": self.factor, "channels": self.channels, "qim": self.qim}
 
     def _begin_with_differences(self) -> None:
-        """The payload of each channel is the brightness of half a patch less that of the other: left
-        and right, top and bottom, one diagonal and the other. ReLU wants each with both signs."""
+        """The payload of each channel is the brightness of half a patch less that of the other:
+        left and right, top and bottom, both diagonals. ReLU wants each with both signs."""
         half = -torch.linspace(-1, 1, self.factor).sign()
         whole = torch.ones(self.factor)
         patterns = [torch.outer(a, b) for a, b in ((whole, half), (half, whole), (half, half))]
@@ -238,7 +238,8 @@ class Downscaler(nn.Module):
             return self._embedded(skip * 255, residual) / 255
         if levels is None:
             return (skip + residual / 255).clamp(0, 1)
-        return round_through(round_through(skip * levels) + residual * (levels / 255)).clamp(0, levels) / levels
+        small = round_through(skip * levels) + residual * (levels / 255)
+        return round_through(small).clamp(0, levels) / levels
 
     def _embedded(self, skip: Tensor, residual: Tensor) -> Tensor:
         """`qim.embed` with gradients; a payload just beyond the ends may still come back."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learned_downscale.core.bicubic import Array, cubic
+from learned_downscale.core.resampling import Array, cubic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ class Filter:
     def __call__(self, x: Tensor, factor: int) -> Tensor:
         """x (N, C, H, W) in [0, 1] -> (N, C, H/f, W/f), sides rounded up, in 8-bit levels.
 
-        The library's pixels to within one level (area: where the sides are multiples of the factor).
+        The library's pixels to within one level; area, where the sides are multiples of f.
         """
         from learned_downscale.core.tensors import bicubic, quantise
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from learned_downscale.core.bicubic import Array
+from learned_downscale.core.resampling import Array
 
 QIMS = (1, 2, 4, 8, 16, 32, 64, 128)
 # Fewer samples than this say too little: not every crop of a few pixels has a usual payload.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from learned_downscale.core.bicubic import Array
+from learned_downscale.core.resampling import Array
 
 # (images, rows, columns) -> their samples (n, height, width, C)
 Read = Callable[[slice, slice, slice], Array]

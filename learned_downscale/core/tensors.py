@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from learned_downscale.core.bicubic import Axis, taps
+from learned_downscale.core.resampling import Axis, taps
 
 
 def quantise(x: Tensor, levels: int | None) -> Tensor:

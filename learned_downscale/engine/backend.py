@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from learned_downscale.core.bicubic import Array, Axis
+    from learned_downscale.core.resampling import Array, Axis
 
 BackendName = Literal["auto", "torch", "onnx"]
 BACKENDS = ("auto", "torch", "onnx")
@@ -28,11 +28,14 @@ class Backend(Protocol):
         Weights that fall outside x are left out, as at an image's border."""
 
     def thumbnail(self, x: Array, skip: Array | None) -> Array:
-        """round(skip + residual(x)), or `qim.embed` of them, uint8 (N, h, w, 3), of x, uint8 (N, f*h, f*w, 3 or 4), and skip, uint8 (N, h, w, 3 or 4), which may be
-        overwritten; None: x by bicubic."""
+        """round(skip + residual(x)), or `qim.embed` of them, uint8 (N, h, w, 3).
+
+        x: uint8 (N, f*h, f*w, 3 or 4). skip: uint8 (N, h, w, 3 or 4), which may be overwritten;
+        None: x by bicubic."""
 
     def residual(self, x: Array) -> Array:
-        """What is added or embedded, in levels: uint8 (N, f*h, f*w, 3 or 4) -> float32 (N, h, w, 3)."""
+        """What is added or embedded, in levels, float32 (N, h, w, 3), of x, uint8
+        (N, f*h, f*w, 3 or 4)."""
 
     def default_threads(self) -> int:
         """How many threads may work where the caller does not say."""

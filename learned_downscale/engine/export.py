@@ -15,7 +15,7 @@ from learned_downscale.engine.onnx_backend import IMAGE, RESIDUAL, THUMBNAIL
 OPSET, IR_VERSION = 19, 9  # ONNX Runtime 1.16 and newer; antialiased Resize is in 18
 
 
-def export(folder: Path) -> Path:
+def export_onnx(folder: Path) -> Path:
     """Write model.onnx into a weights folder, and its SHA-256 into the folder's config.json.
 
     The model takes "image", uint8 (N, H, W, 3), RGB, H and W multiples of the factor, all three
@@ -41,7 +41,7 @@ def export(folder: Path) -> Path:
 
 
 def make(model: Downscaler) -> bytes:
-    """The content of model.onnx; see `export`."""
+    """The content of model.onnx; see `export_onnx`."""
     from onnx import TensorProto, helper, numpy_helper
 
     f, m = model.factor, model.qim

@@ -29,7 +29,7 @@ class Facts:
 
 
 def stamp(name: str | Path) -> Stamp:
-    """Of the weights of a name, for `facts` and `backend`."""
+    """Of the weights of a name, for `read_facts` and `load_backend`."""
     if pretrained.is_bundled(name):
         return None
     try:
@@ -40,7 +40,7 @@ def stamp(name: str | Path) -> Stamp:
 
 
 @lru_cache(maxsize=32)
-def facts(name: str | Path, revision: str | None, stamp: Stamp) -> Facts:
+def read_facts(name: str | Path, revision: str | None, stamp: Stamp) -> Facts:
     """Of named weights; raises as `pretrained.load`."""
     config = pretrained.read_config(name, revision=revision)
     made_of = config["downscaler"]
@@ -51,7 +51,7 @@ def facts(name: str | Path, revision: str | None, stamp: Stamp) -> Facts:
 
 
 @lru_cache(maxsize=16)
-def backend(
+def load_backend(
     name: str | Path | None, revision: str | None, kind: str, device: str, stamp: Stamp
 ) -> Backend | DeviceBackend:
     """What computes named weights, or bicubic alone (None); kind: "torch" or "onnx"; device: ""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from learned_downscale.core.bicubic import Array, Axis, resample
 from learned_downscale.core.qim import embed
+from learned_downscale.core.resampling import Array, Axis, resample
 
 # The names in model.onnx; see `learned_downscale.engine.export`.
 IMAGE, THUMBNAIL, RESIDUAL = "image", "thumbnail", "residual"

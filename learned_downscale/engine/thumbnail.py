@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from learned_downscale.core.bicubic import Array, Axis, span
 from learned_downscale.core.qim import embed
+from learned_downscale.core.resampling import Array, Axis, span
 from learned_downscale.core.source import Source
 from learned_downscale.engine.backend import Backend
 from learned_downscale.engine.transparency import REACH, see_through
@@ -106,7 +106,7 @@ def parts(
     )
 
 
-def thumbnail(
+def make_thumbnail(
     source: Source,
     size: tuple[int, int],
     backend: Backend,

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from learned_downscale.core.bicubic import Array
+from learned_downscale.core.resampling import Array
 from learned_downscale.core.source import Source
 from learned_downscale.engine.backend import Backend
-from learned_downscale.engine.thumbnail import TILING, Tile, Tiling, cuts, parts, thumbnail
+from learned_downscale.engine.thumbnail import TILING, Tile, Tiling, cuts, make_thumbnail, parts
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -75,11 +75,11 @@ def _whole(
     out = np.empty(shape, _dtype(source))
 
     def work(tile: Tile) -> None:
-        out[tile.images, tile.rows, tile.columns] = thumbnail(
+        out[tile.images, tile.rows, tile.columns] = make_thumbnail(
             source, size, backend, factor, tile, tiling, skip
         )
 
-    run(list(tiles(source, size, threads, tiling)), work, backend, threads)
+    run(list(cut_tiles(source, size, threads, tiling)), work, backend, threads)
     return out
 
 
@@ -93,7 +93,7 @@ def in_rows(
     """As `downscale` of one image, in blocks of rows from the top: the rows of the image that a
     block reads, and what computes it. Both ends of what is read only ever move down."""
     threads = backend.default_threads() if num_threads is None else num_threads
-    every = list(tiles(source, size, threads, tiling))
+    every = list(cut_tiles(source, size, threads, tiling))
     across = sum(tile.rows == every[0].rows for tile in every)
     for start in range(0, len(every), across * threads):
         group = every[start : start + across * threads]
@@ -106,7 +106,7 @@ def in_rows(
 
             def work(tile: Tile) -> None:
                 rows = slice(tile.rows.start - top, tile.rows.stop - top)
-                out[rows, tile.columns] = thumbnail(
+                out[rows, tile.columns] = make_thumbnail(
                     source, size, backend, backend.factor, tile, tiling
                 )[0]
 
@@ -146,7 +146,7 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="learned_downscale")
 
 
-def tiles(
+def cut_tiles(
     source: Source, size: tuple[int, int], threads: int, tiling: Tiling = TILING
 ) -> Iterator[Tile]:
     """Tiles that cover the thumbnails of a batch, in the order of their rows."""

@@ -1,4 +1,5 @@
-"""The network in torch on the CPU: 8-bit integers where torch can, float32 with the same result elsewhere."""
+"""The network in torch on the CPU: 8-bit integers where torch can, else float32 with the same
+result."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from learned_downscale.core.downscaler import MAX_ACTIVATION, MAX_WEIGHT, Downscaler
-from learned_downscale.core.bicubic import Array, Axis, resample, whole_taps
 from learned_downscale.core.qim import embed
+from learned_downscale.core.resampling import Array, Axis, resample, whole_taps
 
 
 class TorchBackend:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from learned_downscale.core.bicubic import Array
+from learned_downscale.core.resampling import Array
 
 WINDOW = 9  # thumbnail pixels: wider than what bicubic and the network depend on
 # How far, in thumbnail pixels, a thumbnail pixel depends on transparency around it.
@@ -24,9 +24,10 @@ def see_through(
 ) -> tuple[Array, Array]:
     """The small colours, not clipped, and the image for the network.
 
-    Where nothing transparent is near, all stays as it is without alpha. Elsewhere small colours
-    are means weighted by alpha, and the network is given the image with its transparent parts filled by the
-    colours around them: what cannot be seen gives no contrast, so no rim is sharpened.
+    Where nothing transparent is near, the result is that of an image without alpha. Elsewhere
+    small colours are means weighted by alpha, and the network is given the image with its
+    transparent parts filled by the colours around them: what is hidden gives no contrast, so no
+    rim is sharpened.
 
     Args:
         x: (N, H, W, C) samples in [0, top], the last channel alpha.

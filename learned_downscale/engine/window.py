@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from learned_downscale import pixels
-from learned_downscale.core.bicubic import Array
+from learned_downscale.core.resampling import Array
 
 
 class Window:
