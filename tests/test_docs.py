@@ -13,31 +13,59 @@ from click.testing import CliRunner
 from conftest import drawn_photo
 
 import learned_downscale
-from learned_downscale import pretrained
 from learned_downscale.cli import main
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_readme_python(tmp_path: Path) -> None:
-    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks(page: Path, tmp_path: Path) -> None:
+    """The blocks of a page, one after the other, print what their comments promise."""
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
+    if not code:
+        return
     drawn_photo(400, 300).save(tmp_path / "photo.jpg")
     out = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     promised = re.findall(r"print\(.*\)  # (.*)", code)
-    assert promised and out.stdout.splitlines() == promised
+    assert out.stdout.splitlines() == promised
 
 
-def test_readme_commands_exist() -> None:
-    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
-    lines = re.findall(r"^learned-downscale (.*)$", text, re.M)
-    assert len(lines) > 3
-    for line in lines:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page: Path) -> None:
+    text = page.read_text().replace("\\\n", " ")
+    for line in re.findall(r"^learned-downscale (.*)$", text, re.M):
         command, *arguments = line.split()
         options = [a for a in arguments if a.startswith("--")]
         shown = CliRunner().invoke(main, [command, "--help"]).stdout
         assert shown.startswith("Usage") and all(option in shown for option in options), line
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"], ids=str
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    missing = [x for x in links if "://" not in x and not (page.parent / x).exists()]
+    assert missing == []
+
+
+def test_the_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.encode()) <= 6000
+    assert text.index("![") < 60  # a picture first
+
+
+def test_ci_finds_its_commands() -> None:
+    text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    wanted = re.findall(r"^run (\w+)$", (ROOT / ".ci" / "run").read_text(), re.M)
+    assert wanted == ["test", "slow", "lint", "types"]
+    for name in wanted:
+        assert text.count(f"<!-- command: {name} -->\n```bash\n") == 1, name
 
 
 @pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=str)
@@ -51,22 +79,3 @@ def test_notebooks(notebook: Path) -> None:
 
 def test_changelog_knows_the_version() -> None:
     assert f"## {learned_downscale.__version__} " in (ROOT / "CHANGELOG.md").read_text()
-
-
-@pytest.mark.parametrize("name", pretrained.bundled())
-def test_cards_say_what_was_measured(name: str) -> None:
-    """The card is the one that its config.json gives, with figures of a trained S and baseline."""
-    pytest.importorskip("transformers", reason="needs the extra [train]")
-    from learned_downscale.thumbnet.card import render
-
-    folder = ROOT / "weights" / name
-    config = json.loads((folder / "config.json").read_text())
-    parameters = sum(
-        p.numel() for p in learned_downscale.Downscaler.from_pretrained(name).parameters()
-    )
-    card = render(name, parameters, config["training"], config["figures"])
-    assert card == (folder / "README.md").read_text()
-    systems = {row["system"].partition(",")[0] for row in config["figures"]["rows"]}
-    assert systems >= {"original", "thumbnet"}
-    assert systems & {"bicubic-retrained", "bicubic"}  # as S was trained, or not
-    assert "ImageNet" in card
