@@ -1,40 +1,48 @@
-"""The command line, one thin module a command; installed as `learned_downscale.cli`.
+"""The command line, one thin module for each command; installed as `learned_downscale.cli`.
 
-Results go to standard output, the rest to standard error. Exit status: 0 success, 1 something
-failed, 2 wrong usage. Nothing heavy is imported before a command runs.
+Results go to standard output, everything else to standard error. Exit status: 0 success, 1 a
+failure, 2 wrong usage. A command's module is imported when the command or its help is wanted, and
+heavy libraries when the command runs.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
 
 import click
 
 from learned_downscale import __version__
-from learned_downscale.cli.bench import bench
-from learned_downscale.cli.classify import classify
-from learned_downscale.cli.convert import convert
-from learned_downscale.cli.demo import demo
-from learned_downscale.cli.evaluate import evaluate
-from learned_downscale.cli.evaluate_classifier import evaluate_classifier
-from learned_downscale.cli.export import export
-from learned_downscale.cli.train import train
-from learned_downscale.cli.train_classifier import train_classifier
-from learned_downscale.cli.verify import verify
+
+# name -> module of this package whose `command` it is
+COMMANDS = {
+    "bench": "bench",
+    "classify": "classify",
+    "convert": "convert",
+    "demo": "demo",
+    "evaluate": "evaluate",
+    "evaluate-classifier": "evaluate_classifier",
+    "export": "export",
+    "train": "train",
+    "train-classifier": "train_classifier",
+    "verify": "verify",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class LazyGroup(click.Group):
+    """A group whose commands are imported by name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"learned_downscale.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="learned-downscale")
 def main() -> None:
     """Make images smaller with a downscaler that is trained to keep what a classifier needs."""
-
-
-for command in (
-    bench,
-    classify,
-    convert,
-    demo,
-    evaluate,
-    evaluate_classifier,
-    export,
-    train,
-    train_classifier,
-    verify,
-):
-    main.add_command(command)

@@ -7,17 +7,18 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command("export")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def export(folder: Path) -> None:
-    """Write model.onnx into a weights FOLDER, for `backend="onnx"` and other programs.
+def command(folder: Path) -> None:
+    """Write model.onnx into a weights FOLDER.
 
-    config.json there gets its SHA-256. Needs the extra `onnx`.
+    The file serves `backend="onnx"` and other programs; config.json gets its SHA-256. Needs the
+    extra `onnx`.
     """
-    from learned_downscale.engine.export import export as run
+    from learned_downscale.engine.export import export_onnx
 
     try:
-        path = run(folder)
+        path = export_onnx(folder)
     except (ImportError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{path}: {path.stat().st_size} bytes")

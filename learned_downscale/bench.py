@@ -1,4 +1,4 @@
-"""How fast this machine resizes, ours beside what a user would call instead."""
+"""Time and memory of resizing on this machine, ours and those of the usual libraries."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from learned_downscale.core.filters import FILTERS
 from learned_downscale.engine.onnx_backend import processors
-from learned_downscale.api import resize
-from learned_downscale.plan import Plan
+from learned_downscale.resizer import Resizer
 
-# (width, height) by megapixels; all are multiples of 4, as photos mostly are
+# (width, height) by megapixels; multiples of 4, like those of most photos
 SIZES = {0.3: (640, 480), 2.0: (1632, 1224), 12.0: (4000, 3000), 50.0: (8192, 6144)}
 BATCH, BATCH_SIDE = 64, 224
 ROUNDS = 7
@@ -33,10 +33,13 @@ OURS = ("learned", "learned-array", "learned-onnx")
 class Row:
     """One measurement.
 
-    megapixels: of one image. factor: by which each side is divided. threads: how many may work.
-    batch: images of that size in one measurement. ms: median time of a round, milliseconds.
-    peak_mib: highest resident memory above that before the call, thumbnails included, MiB; None
-        where it cannot be read (not Linux).
+    megapixels: of one image.
+    factor: of width and height.
+    threads: how many may work.
+    ms: median time of a round, milliseconds.
+    peak_mib: highest resident memory during the call minus that before it, thumbnails included,
+        MiB; None on other systems than Linux.
+    batch: images of that size in one measurement.
     """
 
     megapixels: float
@@ -49,14 +52,14 @@ class Row:
 
 
 def machine() -> str:
-    """What the figures were measured on, a line of text."""
+    """The processor and the versions of the libraries, a line of text."""
     packages = [p for p in ("pillow", "opencv-python", "torch", "onnxruntime", "pyvips") if _has(p)]
     versions = ", ".join(f"{p} {_version(p)}".strip() for p in packages)
     return f"{_processor()}, {processors()} cores; Python {platform.python_version()}, {versions}"
 
 
 def _version(distribution: str) -> str:
-    """Empty where another distribution brings the module, such as onnxruntime-gpu."""
+    """Empty if another distribution installed the module, such as onnxruntime-gpu."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -79,19 +82,20 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def bench(
+def measure(
     megapixels: Sequence[float] = tuple(SIZES),
     factors: Sequence[int] = (2, 4),
     rounds: int = ROUNDS,
-    report: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Row]:
     """Measure every system, for each size, factor and number of threads (1 and all).
 
-    The systems take turns, and the median of `rounds` rounds counts, so that what else the machine
-    does hits all alike. Each is given the image as it likes it best, in memory: Pillow and
-    `learned` a PIL image, OpenCV and `learned-array` an array, torch a tensor on that array.
-    The last case is a batch of 64 images of 224 px: a list for `learned`, a tensor for
-    `learned-array` and torch, a loop elsewhere. libvips takes the threads that it likes.
+    Each round runs every system once, so that other load on the machine affects all of them; the
+    median of `rounds` rounds counts. Images are in memory, of the kind that suits the system: PIL
+    images for Pillow and `learned`, arrays for OpenCV and `learned-array`, a tensor for torch. The
+    last case is a batch of 64 images of 224 px: a list for `learned`, a tensor for `learned-array`
+    and torch, a loop for the others. The threads of libvips are not limited. OpenCV's cubic is not
+    antialiased.
 
     Source: ours.
     """
@@ -109,7 +113,7 @@ def bench(
                 torch.set_num_threads(threads)
                 cv2.setNumThreads(threads)
                 for factor in factors:
-                    report(f"{mp:.3g} MP, factor {factor}, {threads} threads")
+                    progress(f"{mp:.3g} MP, factor {factor}, {threads} threads")
                     systems = _systems(images, factor, threads)
                     peaks = {name: _peak(call) for name, call in systems.items()}
                     for name, ms in _times(systems, rounds).items():
@@ -120,13 +124,13 @@ def bench(
 
 
 def backend() -> str:
-    """What `learned` runs on here, and why."""
-    plan: Plan = resize(Image.new("RGB", (8, 8)), 4, return_plan=True)[1]
+    """The backend that `learned` runs on here, and why."""
+    [(_, plan)] = Resizer(4).planned([Image.new("RGB", (8, 8))])
     return str(plan.backend)
 
 
 def _photo(size: tuple[int, int], seed: int) -> Image.Image:
-    """Smooth noise: as much detail as a photo, and no file is needed."""
+    """Smooth noise with about as much detail as a photo."""
     noise = np.random.default_rng(seed).integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8)
     return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
 
@@ -145,16 +149,17 @@ def _systems(images: list[Image.Image], factor: int, threads: int) -> dict[str, 
     def each(call: Callable[[Any], Any], inputs: Sequence[Any]) -> Callable[[], Any]:
         return lambda: [call(one) for one in inputs]
 
+    resizer = Resizer(factor, num_threads=threads)
     systems: dict[str, Callable[[], Any]] = {
-        "learned": lambda: resize(images, factor, num_threads=threads),
-        "learned-array": lambda: resize(batch, factor, num_threads=threads),
+        "learned": lambda: resizer(images),
+        "learned-array": lambda: resizer(batch),
     }
     if find_spec("onnxruntime"):
-        systems["learned-onnx"] = lambda: resize(
-            images, factor, backend="onnx", num_threads=threads
-        )
+        onnx = Resizer(factor, backend="onnx", num_threads=threads)
+        systems["learned-onnx"] = lambda: onnx(images)
+    resampling = FILTERS["bicubic"].resampling
     systems |= {
-        "pillow-bicubic": each(lambda image: image.resize(size, Image.Resampling.BICUBIC), images),
+        "pillow-bicubic": each(lambda image: image.resize(size, resampling), images),
         "pillow-reduce": each(lambda image: image.reduce(factor), images),
         "opencv-area": each(lambda a: cv2.resize(a, size, interpolation=cv2.INTER_AREA), arrays),
         "opencv-cubic": each(lambda a: cv2.resize(a, size, interpolation=cv2.INTER_CUBIC), arrays),
@@ -171,7 +176,7 @@ def _systems(images: list[Image.Image], factor: int, threads: int) -> dict[str, 
 
 
 def _times(systems: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each; they take turns."""
+    """Median milliseconds of each system."""
     times: dict[str, list[float]] = {name: [] for name in systems}
     for call in systems.values():
         call()
@@ -187,7 +192,7 @@ def _peak(call: Callable[[], Any]) -> float | None:
     """See `Row.peak_mib`."""
     if not sys.platform.startswith("linux"):
         return None
-    call()  # what is made once stays
+    call()  # caches that stay are not counted
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -201,13 +206,13 @@ def _peak(call: Callable[[], Any]) -> float | None:
 
 
 def _status(key: str) -> int:
-    """A size in KiB that Linux tells of this process."""
+    """A size in KiB from /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key + ":"))
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown, a line a measurement, with the ratio of `learned` to each system."""
+    """Markdown, one row per measurement; `learned / this` is the ratio of the times."""
     ours = {(r.megapixels, r.factor, r.threads): r.ms for r in rows if r.system == "learned"}
     lines = [
         "| MP | factor | threads | system | ms | learned / this | peak MiB |",
@@ -223,8 +228,8 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def plot(rows: Sequence[Row], path: Path) -> None:
-    """A picture: time over image size for each system, a panel a factor and number of threads.
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw time over image size into a file; one panel per factor and number of threads.
 
     Raises:
         ImportError: matplotlib is missing (extra `plot`).

@@ -1,4 +1,4 @@
-"""Image files <-> PIL images: found, opened upright, encoded with what they said of the photo."""
+"""Image files <-> PIL images, with EXIF and colour profile."""
 
 from __future__ import annotations
 
@@ -21,17 +21,22 @@ FORMATS = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
+NO_PALETTE = ("JPEG", "WEBP")
+# Tags of a TIFF that describe the photo and that Pillow can write: title, maker, model, software,
+# date, artist, copyright. Its other tags describe how the pixels are stored.
+_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
+_SUB_IFDS = (0x8769, 0x8825)  # Exif (camera settings) and GPS
 
 
 def format_of(path: Path) -> str | None:
-    """Pillow's name of the format that a file's ending says; None for endings not in FORMATS."""
+    """Pillow's name for the format of a file, by its suffix; None for suffixes not in FORMATS."""
     return FORMATS.get(path.suffix.lower())
 
 
 def image_files(folder: Path, exclude: Path | None = None) -> list[Path]:
-    """The image files in a folder, at any depth, sorted; none that lie in the folder `exclude`
-    inside it. Links to nowhere, and folders that cannot be read, are among them: they fail, and are
-    told.
+    """The image files in a folder, at any depth, sorted; those in a folder `exclude` inside it are
+    left out. Broken links, and folders inside that cannot be read, are included, so that opening
+    them reports the reason.
 
     Raises:
         OSError: the folder itself cannot be read.
@@ -59,22 +64,22 @@ def open_upright(source: Path) -> tuple[Image.Image, Image.Exif]:
 
     Raises:
         ValueError: it has several frames, or its EXIF data is broken.
-        Exception: whatever Pillow raises for a broken file, which is a wide choice.
+        Exception: Pillow raises many kinds of errors for broken files.
     """
     with Image.open(source) as image:
         frames = getattr(image, "n_frames", 1)
-        # further frames of an MPO, as phones write .jpg files, are previews of the first
+        # phones write .jpg files as MPO, whose further frames are previews of the first
         if frames > 1 and image.format != "MPO":
             raise ValueError(f"has {frames} frames; only single images are converted")
         image.load()
         try:
             return ImageOps.exif_transpose(image), _exif(image)
-        except Exception as error:  # whatever Pillow raises
+        except Exception as error:  # Pillow raises many kinds
             raise ValueError(f"its EXIF data is broken ({error}); remove it") from error
 
 
 def decode(source: str | Path | bytes) -> Image.Image:
-    """An image file, or its content, as an upright PIL image.
+    """An image file, by its path or as bytes, as an upright PIL image.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -86,14 +91,14 @@ def decode(source: str | Path | bytes) -> Image.Image:
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise
-    except Exception as error:  # whatever Pillow raises, which is a wide choice
+    except Exception as error:  # Pillow raises many kinds
         name = "the file" if isinstance(source, bytes) else source
         raise ValueError(f"{name} cannot be read as an image: {error}") from error
 
 
 def coloured(image: Image.Image) -> Image.Image:
-    """8-bit grey as RGB; a profile of grey, which would not fit, is left out. Other images are
-    returned unchanged."""
+    """Images of bits, 8-bit grey or a palette as RGB or RGBA, without a grey colour profile, which
+    would not fit; images of other modes unchanged."""
     if image.mode not in ("1", "L", "LA", "P", "PA"):
         return image
     out = image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -104,21 +109,14 @@ def coloured(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Between Pillow's pixel limit and twice that it only warns: large inputs are expected."""
+    """Without Pillow's warning for images above its pixel limit: large inputs are expected."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
 
 
-# What a TIFF says of the photo and Pillow can write again: title, maker, model, software, date,
-# artist, copyright. Its other tags say how its pixels are stored.
-_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
-_SUB_IFDS = (0x8769, 0x8825)  # Exif (camera settings) and GPS
-NO_PALETTE = ("JPEG", "WEBP")
-
-
 def _exif(image: Image.Image) -> Image.Exif:
-    """The EXIF data of an image but for its orientation."""
+    """The EXIF data of an image without its orientation."""
     exif = image.getexif()
     if image.format == "TIFF":
         tiff, exif = exif, Image.Exif()
@@ -132,27 +130,33 @@ def _exif(image: Image.Image) -> Image.Exif:
 def encode(
     image: Image.Image, suffix: str, quality: int, exif: Image.Exif, lossless: bool = False
 ) -> bytes:
-    """The content of an image file with this ending; lossless: of WebP, which may be either.
+    """The content of an image file.
+
+    Args:
+        suffix: says the format, such as ".png"; one of FORMATS.
+        quality: of JPEG and WebP, from 1 to 100.
+        exif: the EXIF data to write; tags that do not belong into a TIFF are left out.
+        lossless: write lossless WebP.
 
     Raises:
-        ValueError: the format holds no images of this mode.
+        ValueError: the format cannot store images of this mode.
     """
     kind = FORMATS[suffix.lower()]
     if kind == "WEBP" and image.mode not in ("L", "LA", "RGB", "RGBA"):
-        # Pillow would convert it, and clip 16 bits to white
-        raise ValueError(f"WebP holds no images of mode {image.mode}; write PNG or TIFF")
+        # Pillow would convert it, and turn 16 bits into white
+        raise ValueError(f"WebP stores no images of mode {image.mode}; choose PNG or TIFF")
     options: dict[str, Any] = {}
     if kind == "TIFF":
-        options["compression"] = "raw"  # the original's may not fit the thumbnail's mode
+        options["compression"] = "raw"  # the compression of the original may not fit the mode
     if kind in ("JPEG", "WEBP"):
         options["quality"] = quality
     if kind == "WEBP" and lossless:
-        options["lossless"] = options["exact"] = True  # colours under alpha 0, too
+        options["lossless"] = options["exact"] = True  # also the colours of transparent pixels
     if kind == "JPEG":
-        options["subsampling"] = 0  # a thumbnail has no colour resolution to spare
+        options["subsampling"] = 0  # keep the full colour resolution
     if profile := image.info.get("icc_profile"):
         options["icc_profile"] = profile
-    if kind == "TIFF":  # the rest would pass for how the thumbnail's pixels are stored
+    if kind == "TIFF":  # other tags would describe the storage of other pixels
         exif = copy.deepcopy(exif)
         for tag in set(exif) - {*_DESCRIPTIVE, *_SUB_IFDS}:
             del exif[tag]

@@ -1,1 +1,1 @@
-"""Files and folders of images -> files and folders of thumbnails."""
+"""Files and folders of images -> files and folders of thumbnails: what `convert` runs."""

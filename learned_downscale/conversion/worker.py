@@ -1,4 +1,4 @@
-"""One image file -> the file of its thumbnail."""
+"""The work on one job: an image file -> the file of its thumbnail."""
 
 from __future__ import annotations
 
@@ -15,17 +15,24 @@ def convert_file(
 ) -> Plan | None:
     """Write one thumbnail.
 
-    The image is turned upright (EXIF orientation) first; EXIF (of TIFF: maker, model, date,
+    The image is turned upright (EXIF orientation) first. EXIF (of TIFF: maker, model, date,
     copyright and the like, not the camera's settings) and ICC profile are kept. For weights with a
     payload, 8-bit grey becomes RGB. The target appears whole or not at all.
 
+    Args:
+        job: the image file, and the file of the thumbnail; its suffix says the format.
+        resizer: makes the thumbnail.
+        quality: of JPEG and WebP, from 1 to 100.
+        overwrite: replace a target that exists.
+
     Returns:
-        What was done, or None if the target exists and is kept.
+        The plan of the thumbnail, or None if the target exists and is kept.
 
     Raises:
-        ValueError: the image has several frames, `resize` refuses it, or the weights have a
-            payload and the target is JPEG, or the image has the thumbnail's size already.
-        Exception: whatever Pillow raises for a broken file, which is a wide choice.
+        IsADirectoryError: the target is a folder.
+        ValueError: the image has several frames; `resize` refuses it; or the weights have a
+            payload, and the target is JPEG or the image has the thumbnail's size already.
+        Exception: Pillow raises many kinds of errors for broken files.
     """
     if job.target.is_dir():
         raise IsADirectoryError(f"{job.target} is a folder")
@@ -41,14 +48,14 @@ def convert_file(
     thumbnail, plan = resizer.planned([upright])[0]
     if lossless and plan.learned is None:
         raise ValueError(
-            "it has the thumbnail's size already, and a copy would carry no payload; "
-            "ask for a smaller size, or leave it out"
+            "it has the thumbnail's size already, and a copy would carry no payload; ask for a "
+            "smaller size, or leave the file out"
         )
     if thumbnail.mode in ("1", "P", "PA") and format_of(job.target) in NO_PALETTE:
-        thumbnail = coloured(thumbnail)  # a copy: what is resized is so already
+        thumbnail = coloured(thumbnail)  # of the image's size: resizing leaves no such mode
     content = encode(thumbnail, job.target.suffix, quality, exif, lossless)
     job.target.parent.mkdir(parents=True, exist_ok=True)
-    # no other process or thread has this name, on other machines with the same folder, either
+    # unique among threads, processes and machines that share the folder
     partial = job.target.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         partial.write_bytes(content)

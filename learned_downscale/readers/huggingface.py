@@ -13,7 +13,7 @@ from learned_downscale.readers.bundled import rgb
 from learned_downscale.readers.labels import outputs_by_name, plain
 
 if TYPE_CHECKING:
-    from learned_downscale.core.bicubic import Array
+    from learned_downscale.core.resampling import Array
 
 
 def load(name: str | Path) -> tuple[Any, Any, list[str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from PIL import Image
 
-    from learned_downscale.core.bicubic import Array
+    from learned_downscale.core.resampling import Array
 
 
 class Reader(Protocol):

@@ -1,1 +1,1 @@
-"""What networks still recognise in thumbnails."""
+"""How well networks recognise the thumbnails of photos: `verify`, its results and its report."""

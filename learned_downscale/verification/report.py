@@ -1,4 +1,4 @@
-"""What `verify` found, as a table, as JSON and as a page."""
+"""The results of `verify` as a table, as JSON and as an HTML page."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from learned_downscale.verification.compare import Verification
+from learned_downscale.verification.results import Verification
 
-CONFUSED = 30  # classes in the confusion picture, at most
+CONFUSED = 30  # classes in the confusion matrix, at most
 
 
 def markdown(found: Verification) -> str:
-    """The table as people read it."""
+    """The figures as a Markdown table, a row for each method."""
     heads = ["", "top-1", "top-5", "agreement", "confidence", "PSNR", "SSIM", "size", "saved",
              "flipped"]  # fmt: skip
     if not found.methods:
@@ -52,53 +52,62 @@ def markdown(found: Verification) -> str:
 
 
 def remarks(found: Verification) -> list[str]:
-    """What must be known to read the figures."""
+    """Sentences that a reader of the figures must know."""
     lines = []
     for name, method in found.methods.items():
-        kept = ", and thumbnails of JPEG files are PNG files, which keep the code" * method.coded
+        kept = " Thumbnails of JPEG files are PNG files, which keep the payload." * method.lossless
         if method.decoded:
             lines.append(
-                f"{name}: {found.judge} reads what the weights' decoder rebuilds of them{kept}."
+                f"{name}: the weights' decoder reconstructs the photos from the thumbnails in "
+                f"front of {found.reader}.{kept}"
             )
+    if found.without_payload:
+        lines.append(
+            f"{found.without_payload} of {found.images} thumbnails carry no payload, and the "
+            "decoder reconstructs little from them. They were made with other weights, or were "
+            "saved as JPEG, turned or enlarged later."
+        )
     if found.reshaped:
         lines.append(
-            f"{found.reshaped} of {found.images} thumbnails have another shape than their photo: "
-            "cropped or squashed. PSNR and SSIM, which compare them with the whole photo, say "
-            "little, and what was cut off is not read."
+            f"{found.reshaped} of {found.images} thumbnails have another aspect ratio than their "
+            "photo: they are cropped or squashed. PSNR and SSIM, which compare them with the whole "
+            "photo, say little, and the parts that were cropped are not read."
         )
     if found.strange_folders:
         lines.append(
             f"The folders ({', '.join(found.strange_folders[:3])}, ...) are no classes of "
-            f"{found.judge}: each photo counts as what {found.reference} reads in the original."
+            f"{found.reader}: the prediction of {found.reference} for the original counts as the "
+            "label of each photo."
         )
     if found.unsure and not found.labelled:
         lines.append(
             f"{found.unsure} of {found.images} originals show none of the classes of "
-            f"{found.reference}: what is said of their thumbnails means little. A teacher that "
-            "knows them can read originals and thumbnails (--teacher, --judge teacher)."
+            f"{found.reference}: the figures say little about their thumbnails. Choose a "
+            "classifier that knows their classes, and let it read originals and thumbnails."
         )
     return lines
 
 
 def as_json(found: Verification) -> dict[str, Any]:
-    """What a program reads: shares and probabilities in [0, 1], `failed` a number."""
+    """The figures for programs: shares and probabilities in [0, 1], `failed` a number."""
     return {
         "images": found.images,
         "failed": len(found.failed),
         "failures": found.failed,
         "labelled": found.labelled,
         "reference": found.reference,
-        "judge": found.judge,
+        "reader": found.reader,
         "original_top1": found.original_top1,
         "unsure": found.unsure,
         "reshaped": found.reshaped,
+        "without_payload": found.without_payload,
         "original_bytes": found.original_bytes,
         "methods": {name: asdict(method) for name, method in found.methods.items()},
     }
 
 
 def write_page(found: Verification, path: Path) -> None:
-    """One HTML page that needs nothing else: figures, a confusion picture, and the photos whose
+    """Write one HTML page without other files: figures, a confusion matrix, and the photos whose
     pictures were kept (`verify(..., keep_images=)`), worst first."""
     data = as_json(found)
     for method in data["methods"].values():
@@ -111,14 +120,16 @@ def write_page(found: Verification, path: Path) -> None:
             "name": photo.name,
             "truth": photo.truth,
             "original": asdict(photo.original),
-            "thumbnails": {name: asdict(seen) for name, seen in photo.thumbnails.items()},
+            "thumbnails": {name: asdict(reading) for name, reading in photo.thumbnails.items()},
             "preview": _uri(photo.preview),
             "images": {name: _uri(content) for name, content in photo.images.items()},
         }
         for photo in found.photos
         if photo.preview
     ]
-    page = files("learned_downscale.verification").joinpath("report.html").read_text(encoding="utf-8")
+    page = (
+        files("learned_downscale.verification").joinpath("report.html").read_text(encoding="utf-8")
+    )
     # a file may be called </script>
     text = json.dumps(data).replace("<", "\\u003c")
     path.write_text(page.replace(">DATA<", f">{text}<", 1), encoding="utf-8")
@@ -130,16 +141,16 @@ def _uri(content: bytes) -> str:
 
 
 def _confusion(found: Verification, method: str) -> dict[str, Any]:
-    """How often each class was read as each other, of the classes with the most mistakes."""
+    """The confusion matrix of the classes with the most mistakes."""
     pairs = Counter((p.truth, p.thumbnails[method].predicted) for p in found.photos)
     mistakes: Counter[str] = Counter()
-    for (truth, read), count in pairs.items():
-        for name in (truth, read):
-            mistakes[name] += count * (truth != read)
+    for (truth, predicted), count in pairs.items():
+        for name in (truth, predicted):
+            mistakes[name] += count * (truth != predicted)
     kept = {name for name, _ in mistakes.most_common(CONFUSED)}
     classes = [name for name in dict.fromkeys(found.classes) if name in kept]
     return {
         "classes": classes,
-        "counts": [[pairs[truth, read] for read in classes] for truth in classes],
+        "counts": [[pairs[truth, predicted] for predicted in classes] for truth in classes],
         "left_out": len(mistakes) - len(classes),
     }

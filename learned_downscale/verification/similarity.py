@@ -1,10 +1,10 @@
-"""How alike two images are: PSNR and SSIM."""
+"""Similarity of two images: PSNR and SSIM."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from learned_downscale.core.bicubic import Array
+from learned_downscale.core.resampling import Array
 
 WINDOW = 7  # px, of SSIM
 

@@ -1,0 +1,135 @@
+"""The networks that read originals and thumbnails, and the decoder in front of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from learned_downscale.core.qim import ENOUGH, lacks_payload
+from learned_downscale.readers.bundled import DEFAULT, LARGEST, ThumbnailClassifier, prepare
+from learned_downscale.readers.huggingface import HuggingFaceReader
+from learned_downscale.readers.protocol import Reader
+from learned_downscale.verification.methods import area
+
+if TYPE_CHECKING:
+    from learned_downscale.core.decoder import Decoder
+    from learned_downscale.core.resampling import Array
+
+BUNDLED, REFERENCE = "bundled", "reference"
+
+
+class ThumbnailReader:
+    """A thumbnail classifier as a `Reader`. Images with a short side above 128 px are reduced to
+    that by area averaging, which favours no method.
+
+    Args:
+        name: "bundled", or as for `ThumbnailClassifier.from_pretrained`.
+    """
+
+    def __init__(self, name: str | Path = BUNDLED) -> None:
+        bundled = name == BUNDLED
+        self._classifier = ThumbnailClassifier.from_pretrained(DEFAULT if bundled else name)
+        self.name = "the bundled classifier" if bundled else str(name)
+        self.labels = self._classifier.labels
+        self.threshold = self._classifier.threshold
+
+    @property
+    def classes(self) -> list[tuple[str, ...]]:
+        """All names of each class."""
+        return list(zip(self.labels, self._classifier.wordnet_ids, strict=True))
+
+    def prepare(self, image: Image.Image) -> Any:
+        return Image.fromarray(prepare(_reduced(image, LARGEST))[0])
+
+    def probabilities(self, prepared: Sequence[Any]) -> Array:
+        return self._classifier.probabilities(list(prepared))
+
+    def output_of(self, name: str) -> int | None:
+        return self._classifier.output_of(name)
+
+
+def choose_readers(reference: str | Path | None, reader: str | Path) -> tuple[Reader, Reader]:
+    """The networks that read the originals and the thumbnails; arguments as for `verify`.
+
+    Raises:
+        ValueError: the reader is to be the reference, and there is none; or the reference does not
+            know the reader's classes.
+        FileNotFoundError, ImportError, OSError: a network cannot be loaded.
+    """
+    if reader == REFERENCE:
+        if reference is None:
+            raise ValueError("reader='reference' needs a reference: name a classifier")
+        both = HuggingFaceReader(reference)
+        return both, both
+    thumbnails = ThumbnailReader(reader)
+    if reference is None:
+        return thumbnails, thumbnails
+    try:
+        return HuggingFaceReader(reference, thumbnails.classes), thumbnails
+    except ValueError as error:
+        raise ValueError(
+            f"the reference cannot be compared with {thumbnails.name}: {error}; to compare by the "
+            "reference's own classes, let it read the thumbnails, too (reader='reference')"
+        ) from error
+
+
+def reconstructed(decoder: Decoder | None, thumbnail: Image.Image) -> Image.Image:
+    """The image that the reader is given of a thumbnail: the decoder's, if there is one.
+
+    Raises:
+        ValueError: the decoder cannot read the thumbnail, which has transparent pixels, or is not
+            RGB (grey is read by decoders that need no payload).
+    """
+    if decoder is None:
+        return thumbnail
+    if thumbnail.mode == "L" and decoder.qim == 1:
+        thumbnail = thumbnail.convert("RGB")
+    if thumbnail.mode == "RGBA" and thumbnail.getchannel("A").getextrema() == (255, 255):
+        thumbnail = thumbnail.convert("RGB")
+    if thumbnail.mode == "RGBA":
+        raise ValueError("it has transparent pixels, which the decoder cannot read; remove them")
+    if thumbnail.mode != "RGB":
+        raise ValueError(
+            f"the decoder reads RGB, not {thumbnail.mode}, which holds no payload; convert the "
+            "photo to RGB before the thumbnail is made (`convert` does)"
+        )
+    import torch
+
+    x = torch.from_numpy(np.array(thumbnail)).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        levels = (255 * decoder(x)[0].clamp(0, 1)).round().byte()
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
+
+
+class PayloadCheck:
+    """Counts thumbnails (uint8) that lack a payload modulo `qim`.
+
+    Thumbnails with too few samples to tell (`lacks_payload`) are judged in groups. A last group
+    that is too small counts as none.
+    """
+
+    def __init__(self, qim: int) -> None:
+        self.qim, self.lacking = qim, 0
+        self._group: list[Array] = []
+
+    def add(self, levels: Array) -> None:
+        if levels.size >= ENOUGH:
+            self.lacking += lacks_payload(levels, self.qim)
+            return
+        self._group.append(levels.ravel())
+        if sum(part.size for part in self._group) >= ENOUGH:
+            together = np.concatenate(self._group)
+            self.lacking += len(self._group) * lacks_payload(together, self.qim)
+            self._group = []
+
+
+def _reduced(image: Image.Image, short: int) -> Image.Image:
+    """The area average with a short side of `short` px, if the image is larger."""
+    scale = short / min(image.size)
+    if scale >= 1:
+        return image
+    return area(image, (round(image.width * scale), round(image.height * scale)))
