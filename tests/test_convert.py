@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +17,11 @@ from conftest import drawn_photo
 from PIL import Image
 
 import learned_downscale
-from learned_downscale.cli import main
-from learned_downscale.conversion.worker import convert_file, find_jobs
+from learned_downscale import demo
+from learned_downscale.cli import COMMANDS, main
+from learned_downscale.conversion.jobs import find_jobs
+from learned_downscale.conversion.worker import convert_file
+from learned_downscale.resizer import Resizer
 
 
 def run(*arguments: object) -> Result:
@@ -70,7 +75,7 @@ def test_folder(folder: Path, tmp_path: Path) -> None:
         assert kept.get_ifd(0x8769)[0x8827] == 400
 
 
-def test_bad_files_are_told_and_the_rest_is_done(folder: Path, tmp_path: Path) -> None:
+def test_bad_files_are_reported_and_the_rest_is_converted(folder: Path, tmp_path: Path) -> None:
     whole = (folder / "a.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.png").write_bytes(b"")
@@ -100,7 +105,7 @@ def test_single_file(folder: Path, tmp_path: Path) -> None:
     assert files_in(tmp_path / "into") == ["a.jpg"]
 
 
-def test_what_is_there_is_kept(folder: Path, tmp_path: Path) -> None:
+def test_existing_thumbnails_are_kept(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run("convert", folder, out, "--factor", 4)
     first = (out / "a.jpg").read_bytes()
@@ -140,7 +145,7 @@ def test_rotated_tiff_is_turned_once(tmp_path: Path) -> None:
         assert 0x0112 not in kept and kept[0x010F] == "a maker"
 
 
-def test_originals_are_safe_behind_links(tmp_path: Path) -> None:
+def test_originals_are_safe_from_links(tmp_path: Path) -> None:
     (tmp_path / "in" / "sub").mkdir(parents=True)
     (tmp_path / "out").mkdir()
     for name in ("in/b.png", "in/sub/b.png"):
@@ -166,10 +171,10 @@ def test_sixteen_bits_are_kept_or_refused(tmp_path: Path) -> None:
     Image.fromarray(ramp).save(tmp_path / "a.png")
     assert run("convert", tmp_path / "a.png", tmp_path / "b.png", "--factor", 2).exit_code == 0
     with Image.open(tmp_path / "b.png") as small:
-        # E sees 8 bits: what it adds may be off by less than one of their levels, 257
+        # the residual of 8-bit inputs is exact to less than one of their levels, 257
         assert np.abs(np.diff(np.asarray(small, dtype=int)[:, 2:-2], axis=1) - 2048).max() < 257
     result = run("convert", tmp_path / "a.png", tmp_path / "b.webp", "--factor", 2)
-    assert result.exit_code == 1 and "WebP holds no" in result.stderr
+    assert result.exit_code == 1 and "WebP stores no" in result.stderr
     assert not (tmp_path / "b.webp").exists()
 
 
@@ -204,7 +209,7 @@ def test_enlarging_fails_that_file_alone(folder: Path, tmp_path: Path) -> None:
         (["photos", "out", "--size", "0x20"], "at least 1"),
         (["photos", "photos", "--factor", "4"], "never overwritten"),
         (["photos/a.jpg", "photos", "--factor", "4"], "would be overwritten"),
-        (["photos/notes.txt", "out", "--factor", "4"], "unknown ending"),
+        (["photos/notes.txt", "out", "--factor", "4"], "unknown suffix"),
         (["photos/deep/er", "photos/a.jpg", "--factor", "4"], "must be a folder"),
         (["nowhere", "out", "--factor", "4"], "does not exist"),
         (["empty", "out", "--factor", "4"], "no files"),
@@ -231,24 +236,71 @@ def test_demo(tmp_path: Path) -> None:
         "coffee.png",
     ]
     with Image.open(tmp_path / "out" / "comparison.png") as picture:
-        cells = np.asarray(picture, dtype=int)
-    step = 312
-    columns = [cells[46 : 46 + 300, 12 + i * step : 312 + i * step] for i in range(3)]
-    assert (columns[1] != columns[2]).any() and (columns[0] != columns[1]).any()
-    assert np.abs(columns[1] - columns[2]).mean() < 10  # the same part of the same photo
+        pixels = np.asarray(picture, dtype=int)
+    assert pixels.shape[1] <= 1200
+    side, step, top = demo.CELL, demo.CELL + demo.MARGIN, demo.LINE + demo.MARGIN
+    for row in range(3):
+        y = top + row * step
+        cells = [pixels[y : y + side, 12 + i * step : 12 + i * step + side] for i in range(4)]
+        original, *others = cells
+        # the same part of the same photo, which the decoder reconstructs best
+        errors = [np.abs(cell - original).mean() for cell in others]
+        assert 0 < errors[2] < min(errors[:2]) and max(errors) < 20
+        for thumbnail in others[:2]:
+            assert np.array_equal(thumbnail[::4], thumbnail[3::4])  # its pixels are squares
 
 
-def test_help_needs_no_torch() -> None:
-    import subprocess
-    import sys
+def test_demo_writes_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("skimage", reason="needs the extra [demo]")
+    given: list[Any] = []
 
+    class Reader:
+        labels = ("tabby_cat", "dog")
+
+        def prepare(self, image: Image.Image) -> Any:
+            given.append(image.size)
+            return None
+
+        def probabilities(self, prepared: list[Any]) -> Any:
+            return np.full((len(prepared), 2), (0.75, 0.25))
+
+    monkeypatch.setattr(demo, "HuggingFaceReader", lambda name: Reader())
+    plain = demo.write_demo(tmp_path / "plain")
+    named = demo.write_demo(tmp_path / "named", "a classifier")
+    with Image.open(plain) as without, Image.open(named) as picture:
+        assert picture.height - without.height == 3 * demo.LINE
+        below = np.asarray(picture.crop((12, 0, 12 + demo.CELL, picture.height)))
+    line = demo.LINE + demo.MARGIN + demo.CELL
+    assert below[line : line + demo.LINE].min() < 50  # black letters on white
+    assert len(given) == 12 and {(512, 512), (128, 128)} <= set(given)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["verify", "--help"]])
+def test_help_needs_no_torch(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom learned_downscale.cli import main\n"
-        "try: main(['train', '--help'])\n"
+        f"try: main({arguments})\n"
         "finally: print(sorted({'torch', 'PIL', 'transformers'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip().endswith("[]") and "--teacher" in out.stdout
+    assert out.stdout.startswith("Usage") and out.stdout.strip().endswith("[]")
+
+
+def test_commands_are_imported_by_name() -> None:
+    """--version imports no command; --help lists each with its help."""
+    code = (
+        "import sys\nfrom learned_downscale.cli import main\n"
+        "try: main(['--version'])\n"
+        "finally: print([m for m in sys.modules if m.startswith('learned_downscale.cli.')])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip().endswith("[]")
+    lines = run("--help").stdout.partition("Commands:")[2].strip().splitlines()
+    for name in COMMANDS:
+        (line,) = (line for line in lines if line.split()[0] == name)
+        assert len(line.split()) > 3
+        assert run(name, "--help").stdout.startswith(f"Usage: main {name} ")
+    assert "No such command" in run("reduce").stderr
 
 
 def test_version() -> None:
@@ -265,18 +317,18 @@ def test_format_of_all_thumbnails(folder: Path, tmp_path: Path) -> None:
             assert small.format == "PNG"
     (folder / "a.png").write_bytes((folder / "deep" / "b.PNG").read_bytes())
     result = run("convert", folder, tmp_path / "other", "--factor", 4, "--format", "png")
-    assert result.exit_code == 2 and "would both be" in result.stderr
+    assert result.exit_code == 2 and "would both become" in result.stderr
     assert not (tmp_path / "other").exists()
 
 
-def test_a_code_is_never_saved_as_jpeg(folder: Path, tmp_path: Path) -> None:
+def test_a_payload_is_never_saved_as_jpeg(folder: Path, tmp_path: Path) -> None:
     weights, out = tmp_path / "weights", tmp_path / "out"
     model = learned_downscale.Downscaler(4, qim=8)
-    learned_downscale.pretrained.save(weights, model, "a card")
+    learned_downscale.pretrained.save(weights, [model], "a card")
     options = ("--factor", 4, "--weights", weights)
     result = run("convert", folder, out, *options)
     assert result.exit_code == 2 and "--format png" in result.stderr and not out.exists()
-    (folder / "print.jpg").unlink()  # CMYK: no code in it
+    (folder / "print.jpg").unlink()  # CMYK holds no payload
     grey = drawn_photo(161, 118).convert("L")
     grey.save(folder / "grey.jpeg", icc_profile=bytes(16) + b"GRAY", quality=95)
     for ending in ("png", "webp"):
@@ -289,17 +341,17 @@ def test_a_code_is_never_saved_as_jpeg(folder: Path, tmp_path: Path) -> None:
             assert np.array_equal(small, want)
 
 
-def test_a_copy_carries_no_code(tmp_path: Path) -> None:
-    """An image that has the size already would be one, among thumbnails that networks decode."""
+def test_a_copy_carries_no_payload(tmp_path: Path) -> None:
+    """An image that has the size already would be copied without one."""
     (tmp_path / "in").mkdir()
     for side in (64, 16):
         drawn_photo(side, side).save(tmp_path / "in" / f"{side}.png")
     options = ("--size", "16x16", "--weights", "x4-machine")
     result = run("convert", tmp_path / "in", tmp_path / "out", *options)
-    assert result.exit_code == 1 and "would carry no code" in result.stderr
+    assert result.exit_code == 1 and "would carry no payload" in result.stderr
     assert files_in(tmp_path / "out") == ["64.png"]
     for mode in ("YCbCr", "HSV", "RGBa"):  # it would not come back from these
-        with pytest.raises(ValueError, match=f"mode {mode} does not hold"):
+        with pytest.raises(ValueError, match=f"is of mode {mode}: convert it to RGB"):
             learned_downscale.resize(Image.new(mode, (64, 64)), 4, weights="x4-machine")
 
 
@@ -327,7 +379,7 @@ def test_palettes_of_the_size_already(tmp_path: Path) -> None:
             assert small.mode == "RGB"
 
 
-def test_what_cannot_be_read_is_told(folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_reported(folder: Path, tmp_path: Path) -> None:
     """A link to itself and a folder without permission; the rest is done."""
     (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
     walk, error = os.walk, PermissionError(13, "Permission denied", str(folder / "deep"))
@@ -348,12 +400,12 @@ def test_what_cannot_be_read_is_told(folder: Path, tmp_path: Path) -> None:
         assert result.exit_code == 2 and "Permission denied" in result.stderr
 
 
-def test_threads_write_their_own_files(tmp_path: Path) -> None:
+def test_threads_write_separate_files(tmp_path: Path) -> None:
     for i in range(24):
         Image.new("RGB", (32, 32), (10 * i, 0, 0)).save(tmp_path / f"{i}.png")
-    jobs = find_jobs(tmp_path, tmp_path / "out")
+    jobs, resizer = find_jobs(tmp_path, tmp_path / "out"), Resizer(4)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda job: convert_file(job, 4), jobs))
+        list(pool.map(lambda job: convert_file(job, resizer), jobs))
     for i in range(24):
         with Image.open(tmp_path / "out" / f"{i}.png") as small:
             assert small.getpixel((4, 4)) == (10 * i, 0, 0)

@@ -1,11 +1,11 @@
-"""verify: what is compared with what, labels, failures, the gate; and the page in a browser."""
+"""verify: methods, readers, labels, failures and the gate; and the report in a browser."""
 
 from __future__ import annotations
 
 import io
 import json
 import shutil
-import warnings
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,20 @@ from conftest import drawn_photo
 from PIL import Image
 
 import learned_downscale
-from learned_downscale import resize, verification, verify
-from learned_downscale.readers.bundled import rgb
+from learned_downscale import resize, verify
 from learned_downscale.cli import main
+from learned_downscale.core.filters import FILTERS
+from learned_downscale.readers.bundled import rgb
+from learned_downscale.readers.huggingface import HuggingFaceReader, load
+from learned_downscale.verification import compare, methods
+from learned_downscale.verification.methods import METHODS, maker
+from learned_downscale.verification.readers import PayloadCheck, choose_readers, reconstructed
 from learned_downscale.verification.report import as_json, remarks, write_page
 from learned_downscale.verification.similarity import psnr, ssim
 
 
 class Colours:
-    """A network that tells what colour an image is, and is as sure as it is of that colour."""
+    """A reader of colours: the probability of a colour is its share of the image's mean."""
 
     name, labels, threshold = "the colour network", ("red", "green", "blue"), 0.99
 
@@ -42,7 +47,7 @@ class Colours:
 
 @pytest.fixture
 def colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verification, "networks", lambda *_: (Colours(), Colours()))
+    monkeypatch.setattr(compare, "choose_readers", lambda *_: (Colours(), Colours()))
 
 
 def tinted(colour: int, seed: int, amount: int = 120) -> Image.Image:
@@ -86,7 +91,9 @@ def test_labelled_photos(colours: None, photos: Path) -> None:
     assert (wrong.truth, wrong.original.predicted, wrong.original.rank) == ("red", "blue", 2)
 
 
-def test_what_is_read_is_what_convert_saves(colours: None, photos: Path, tmp_path: Path) -> None:
+def test_thumbnails_are_those_that_convert_saves(
+    colours: None, photos: Path, tmp_path: Path
+) -> None:
     run("convert", photos, tmp_path / "small", "--factor", 4)
     found = verify(photos, tmp_path / "small", methods=("learned",))
     assert list(found.methods) == ["given", "learned"]
@@ -100,14 +107,13 @@ def test_what_is_read_is_what_convert_saves(colours: None, photos: Path, tmp_pat
     assert kept.images["learned"] == saved and want.size == (24, 16)
 
 
-def test_weights_with_a_code_are_read_behind_their_decoder(colours: None, photos: Path) -> None:
-    """Their thumbnails of JPEG files are PNG files, which keep the code."""
+def test_a_decoder_of_the_weights_is_in_front_of_the_reader(colours: None, photos: Path) -> None:
+    """Thumbnails with a payload are PNG files where the photos are JPEG files."""
     found = verify(photos, methods=("x4-machine", "learned", "bicubic"), keep_images=9)
     assert [m.decoded for m in found.methods.values()] == [True, False, False]
-    assert [m.coded for m in found.methods.values()] == [True, False, False]
-    assert (
-        "decoder rebuilds of them, and thumbnails of JPEG files are PNG files" in remarks(found)[0]
-    )
+    assert [m.lossless for m in found.methods.values()] == [True, False, False]
+    (remark,) = remarks(found)
+    assert remark.startswith("x4-machine: the weights' decoder") and "PNG files, which" in remark
     photo = found.photos[0]
     with Image.open(photos / photo.name) as image:
         original = image.convert("RGB")
@@ -115,32 +121,32 @@ def test_weights_with_a_code_are_read_behind_their_decoder(colours: None, photos
         assert thumbnail.format == "PNG" and thumbnail.size == (24, 16)
         made = learned_downscale.resize(original, 4, weights="x4-machine")
         assert np.array_equal(np.asarray(made), np.asarray(thumbnail))
-        decoder = verification.downscaler("x4-machine").decoder
-        seen = verification.decoded(decoder, made)
-    assert seen.size == original.size
+        decoder = maker("x4-machine").decoder
+        large = reconstructed(decoder, made)
+    assert large.size == original.size
     bicubic = original.resize((24, 16), 3).resize(original.size, 3)
-    assert psnr(*map(np.asarray, (seen, original))) > psnr(*map(np.asarray, (bicubic, original)))
-    assert verification.downscaler("learned").decoder is None
+    assert psnr(*map(np.asarray, (large, original))) > psnr(*map(np.asarray, (bicubic, original)))
+    assert maker("learned").decoder is None
     [found] = verify(photos, methods=("x4-jpeg",)).methods.values()
-    assert (found.decoded, found.coded) == (True, False)  # read from JPEG files
+    assert (found.decoded, found.lossless) == (True, False)  # read from JPEG files
     opaque = made.convert("RGBA")
-    assert np.array_equal(np.asarray(verification.decoded(decoder, opaque)), np.asarray(seen))
+    assert np.array_equal(np.asarray(reconstructed(decoder, opaque)), np.asarray(large))
 
 
-def test_given_thumbnails_are_read_behind_a_decoder(
+def test_a_decoder_in_front_of_given_thumbnails(
     colours: None, photos: Path, tmp_path: Path
 ) -> None:
-    with Image.open(photos / "red" / "0.jpg") as image:  # has no code by itself, in RGB it has
+    with Image.open(
+        photos / "red" / "0.jpg"
+    ) as image:  # convert makes it RGB, which holds a payload
         image.convert("L").save(photos / "red" / "0.jpg")
     small = tmp_path / "small"
     options = ("--factor", 4, "--weights", "x4-machine", "--format", "png")
     assert run("convert", photos, small, *options).exit_code == 0
     with Image.open(small / "red" / "0.png") as thumbnail:
         assert thumbnail.mode == "RGB"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = verify(photos, small, methods=("x4-machine",), decoder="x4-machine")
-    assert found.images == 9 and not found.failed
+    found = verify(photos, small, methods=("x4-machine",), decoder="x4-machine")
+    assert found.images == 9 and not found.failed and found.without_payload == 0
     given, made = found.methods["given"], found.methods["x4-machine"]
     assert given.decoded and (given.confidence_change, given.psnr) == (
         made.confidence_change,
@@ -148,18 +154,43 @@ def test_given_thumbnails_are_read_behind_a_decoder(
     )
     plain = verify(photos, small, methods=("bicubic",)).methods["given"]
     assert not plain.decoded and plain.confidence_change != given.confidence_change
-    assert run("convert", photos, tmp_path / "none", "--factor", 2).exit_code == 0
-    with pytest.warns(UserWarning, match="no code"):
-        verify(photos, tmp_path / "none", methods=("bicubic",), decoder="x4-machine")
+
+
+def test_thumbnails_without_a_payload_are_counted(
+    colours: None, photos: Path, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    assert run("convert", photos, small, "--factor", 2).exit_code == 0
+    options = ("--thumbnails", small, "--method", "bicubic", "--decoder")
+    result = run("verify", photos, *options, "x4-machine")
+    assert result.exit_code == 0 and "9 of 9 thumbnails carry no payload" in result.stderr
+    assert "payload" not in run("verify", photos, *options, "x4-jpeg").stderr  # needs none
+
+
+def test_payloads_are_looked_for_in_groups_of_small_thumbnails() -> None:
+    photo = drawn_photo(512, 256)
+    plain, payload = (
+        np.asarray(some) for some in (resize(photo, 4), resize(photo, 4, weights="x4-machine"))
+    )
+    check = PayloadCheck(8)
+    check.add(plain)
+    check.add(payload)
+    assert check.lacking == 1
+    for y in range(0, 64, 16):  # 16 of 16 x 32 pixels are enough together, 6 are
+        for x in range(0, 128, 32):
+            check.add(plain[y : y + 16, x : x + 32])
+    assert check.lacking == 1 + 14
+    for y in range(0, 64, 16):
+        check.add(payload[y : y + 16])
+    assert check.lacking == 1 + 14
 
 
 @pytest.mark.parametrize(
-    ("mode", "said"), [("L", "not L; convert it to RGB"), ("RGBA", "transparent pixels")]
+    ("mode", "said"), [("L", "not L, which holds no payload"), ("RGBA", "transparent pixels")]
 )
-def test_what_a_decoder_cannot_read_is_told(
+def test_what_a_decoder_cannot_read_is_a_failure(
     colours: None, photos: Path, tmp_path: Path, mode: str, said: str
 ) -> None:
-    """And never read without it."""
     small = tmp_path / "small"
     options = ("--factor", 4, "--weights", "x4-machine", "--format", "png")
     assert run("convert", photos, small, *options).exit_code == 0
@@ -175,15 +206,17 @@ def test_what_a_decoder_cannot_read_is_told(
     assert not verify(photos, small, methods=("bicubic",)).failed
 
 
-def test_a_decoder_without_a_code_reads_grey(colours: None, photos: Path, tmp_path: Path) -> None:
+def test_a_decoder_without_a_payload_reads_grey(
+    colours: None, photos: Path, tmp_path: Path
+) -> None:
     (tmp_path / "grey").mkdir()
     with Image.open(photos / "red" / "0.jpg") as image:
         image.convert("L").save(tmp_path / "grey" / "0.jpg")
-        decoder = verification.downscaler("x4-jpeg").decoder
+        decoder = maker("x4-jpeg").decoder
         grey = resize(image.convert("L"), 4, weights="x4-jpeg")
-        again = verification.decoded(decoder, grey)
+        again = reconstructed(decoder, grey)
         assert again.mode == "RGB" and again.size == image.size
-        same = verification.decoded(decoder, grey.convert("RGB"))
+        same = reconstructed(decoder, grey.convert("RGB"))
         assert np.array_equal(np.asarray(again), np.asarray(same))
     found = verify(tmp_path / "grey", methods=("x4-jpeg",))
     assert (found.images, found.failed) == (1, {})
@@ -209,7 +242,7 @@ def test_flips_are_found(colours: None, photos: Path, tmp_path: Path) -> None:
     assert kept.images.keys() == {"given", "learned", "bicubic"}
 
 
-def test_cropped_thumbnails_are_told(colours: None, photos: Path, tmp_path: Path) -> None:
+def test_cropped_thumbnails_are_reported(colours: None, photos: Path, tmp_path: Path) -> None:
     names = [path.relative_to(photos) for path in sorted(photos.rglob("*.jpg"))]
     for i, name in enumerate(names):
         target = tmp_path / "small" / name
@@ -222,7 +255,7 @@ def test_cropped_thumbnails_are_told(colours: None, photos: Path, tmp_path: Path
             assert i > 1 or abs(width - height) > 8
     assert verify(photos, tmp_path / "small").reshaped == 2
     result = run("verify", photos, "--thumbnails", tmp_path / "small")
-    assert f"2 of {len(names)} thumbnails have another shape" in result.stderr
+    assert f"2 of {len(names)} thumbnails have another aspect ratio" in result.stderr
     assert verify(photos).reshaped == 0
 
 
@@ -263,7 +296,7 @@ def test_thumbnails_that_do_not_fit(colours: None, photos: Path, tmp_path: Path)
     tinted(1, 1).resize((24, 16)).save(small / "green" / "1.png")
     tinted(1, 1).resize((24, 16)).save(small / "green" / "1.webp")
     told: list[tuple[int, int]] = []
-    failed = verify(photos, small, report=lambda *done: told.append(done)).failed
+    failed = verify(photos, small, progress=lambda *done: told.append(done)).failed
     extra = [str(small / name) for name in ("extra.jpg", "green/1.png", "green/1.webp")]
     assert sorted(failed) == sorted(["red/0.jpg", "red/1.jpg", *extra])
     assert "no thumbnail" in failed["red/0.jpg"] and "larger" in failed["red/1.jpg"]
@@ -282,13 +315,15 @@ def test_thumbnails_that_do_not_fit(colours: None, photos: Path, tmp_path: Path)
         (["photos", "--thumbnails", "photos"], "name two folders"),
         (["photos", "--method", "bicubik"], "choose from learned, area, bicubic"),
         (["photos", "--factor", "0.5"], "would enlarge"),
-        (["photos", "--decoder", "x4-machine"], "name their folder"),
+        (["photos", "--decoder", "x4-machine"], "name their folder with --thumbnails"),
         (["photos", "--factor", "4", "--size", "24x16"], "not both"),
         (["photos", "--judge", "teacher"], "needs a teacher"),
-        (["photos", "--labels", "folders"], "no classes of"),
+        (["photos", "--judge", "teacher", "--teacher", "x", "--classifier", "y"], "leave one out"),
+        (["photos", "--classifier", "nowhere"], "nowhere"),
+        (["photos", "--labels", "folders"], "(--labels none)"),
         (["mixed"], "1 of 2 folders are no classes"),
         (["photos", "--thumbnails", "mixed", "--factor", "2"], "get the size of those"),
-        (["photos", "--method", "given"], "name other weights"),
+        (["photos", "--method", "given"], "rename the weights"),
         (["photos", "--report", "photos/red/0.jpg"], "does not end in .html"),
         (["photos", "--fail-below", "nan"], "a share from 0 to 1"),
         (["photos", "--report", "nowhere/a.html"], "no folder nowhere"),
@@ -315,7 +350,7 @@ def test_bundled_classifier(tmp_path: Path) -> None:
     drawn_photo(256, 192, 1).save(tmp_path / "Golden Retriever" / "1.png")
     found = learned_downscale.verify(tmp_path)
     assert {p.truth for p in found.photos} == {"beagle", "golden retriever"}
-    assert found.labelled and found.judge == found.reference == "the bundled classifier"
+    assert found.labelled and found.reader == found.reference == "the bundled classifier"
 
 
 def test_nothing_to_compare(colours: None, photos: Path, tmp_path: Path) -> None:
@@ -330,7 +365,7 @@ def test_nothing_to_compare(colours: None, photos: Path, tmp_path: Path) -> None
             verify(photos, **wrong)
 
 
-def test_folders_that_are_no_classes_are_told(colours: None, photos: Path) -> None:
+def test_folders_that_are_no_classes_are_reported(colours: None, photos: Path) -> None:
     for name in Colours.labels:
         (photos / name).rename(photos / f"my {name}")
     result = run("verify", photos)
@@ -344,11 +379,11 @@ def test_a_failure_without_words_is_one(
     def out_of_memory(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(verification, "encode", out_of_memory)
+    monkeypatch.setattr(methods, "encode", out_of_memory)
     assert set(verify(photos).failed.values()) == {"MemoryError"}
 
 
-def test_thumbnails_are_told_apart_by_their_endings(
+def test_thumbnails_are_told_apart_by_their_suffixes(
     colours: None, photos: Path, tmp_path: Path
 ) -> None:
     """a.jpg and a.png are two photos: neither may take the other's thumbnail."""
@@ -395,14 +430,12 @@ def test_every_format(colours: None, tmp_path: Path) -> None:
     Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257).save(
         tmp_path / "16.png"
     )
-    found = verify(tmp_path, methods=verification.METHODS, size=(24, 16), keep_images=9)
+    found = verify(tmp_path, methods=METHODS, size=(24, 16), keep_images=9)
     assert found.failed == {} and found.images == 9
     assert [p.name for p in verify(tmp_path, limit=2).photos] == ["16.png", "c.webp"]
     write_page(found, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    assert page.count("data:image/") == 9 * (1 + len(verification.METHODS)) + page.count(
-        "image/tiff"
-    )
+    assert page.count("data:image/") == 9 * (1 + len(METHODS)) + page.count("image/tiff")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -418,9 +451,9 @@ def test_a_colour_that_means_transparency(mode: str, colours: None, tmp_path: Pa
     keyed.save(tmp_path / "keyed" / "a.png", transparency=key)
     with Image.open(tmp_path / "keyed" / "a.png") as image:
         image.convert("RGBA" if mode == "RGB" else "LA").save(tmp_path / "alpha" / "a.png")
-    methods = ("learned", "area")
-    found = [verify(tmp_path / name, methods=methods).methods for name in ("keyed", "alpha")]
-    for method in methods:
+    both = ("learned", "area")
+    found = [verify(tmp_path / name, methods=both).methods for name in ("keyed", "alpha")]
+    for method in both:
         assert found[0][method].psnr == pytest.approx(found[1][method].psnr, abs=0.5)
 
 
@@ -459,27 +492,33 @@ def teacher(tmp_path: Path) -> Path:
     return path
 
 
-def test_teacher(photos: Path, teacher: Path) -> None:
+def test_one_network_for_originals_and_thumbnails(photos: Path, teacher: Path) -> None:
     import transformers
 
     result = run("verify", photos, "--teacher", teacher)
-    assert result.exit_code == 2 and "knows 0 of the classifier's 20 classes" in result.stderr
-    found = verify(photos, teacher=teacher, judge="teacher")
+    assert result.exit_code == 2 and "knows 0 of the 20 classes" in result.stderr
+    assert "--judge teacher" in result.stderr
+    both: dict[str, Any] = {"reference": teacher, "reader": "reference"}
+    found = verify(photos, **both)
     assert found.classes == ("red", "green", "blue") and found.labelled
-    assert found.reference == found.judge == str(teacher)
+    assert found.reference == found.reader == str(teacher)
+    same = run("verify", photos, "--teacher", teacher, "--judge", "teacher", "--json")
+    assert json.loads(same.stdout) == json.loads(json.dumps(as_json(found)))
     (photos / "red").rename(photos / "Rouge")
-    assert verify(photos, teacher=teacher, judge="teacher").photos[0].truth == "red"
-    alone = verify(photos / "Rouge", teacher=teacher, judge="teacher")  # a class folder itself
+    assert verify(photos, **both).photos[0].truth == "red"
+    alone = verify(photos / "Rouge", **both)  # a class folder itself
     assert alone.labelled and {photo.truth for photo in alone.photos} == {"red"}
     half = transformers.ResNetForImageClassification.from_pretrained(teacher).half()
     half.save_pretrained(teacher)
-    assert verify(photos, teacher=teacher, judge="teacher").failed == {}
+    assert verify(photos, **both).failed == {}
     result = run("verify", photos, "--teacher", photos / "nowhere", "--judge", "teacher")
     assert result.exit_code == 2 and "nowhere" in result.stderr
+    with pytest.raises(ValueError, match="needs a reference"):
+        verify(photos, reader="reference")
 
 
-def test_a_teacher_of_the_same_classes(photos: Path, teacher: Path, tmp_path: Path) -> None:
-    """It reads the originals, restricted to the classifier's classes, in their order."""
+def test_a_reference_of_the_same_classes(photos: Path, teacher: Path, tmp_path: Path) -> None:
+    """It reads the originals, restricted to the reader's classes, in their order."""
     config = json.loads((teacher / "config.json").read_text())
     labels = ("unicorn", *reversed(learned_downscale.ThumbnailClassifier.from_pretrained().labels))
     transformers = pytest.importorskip("transformers")
@@ -487,15 +526,67 @@ def test_a_teacher_of_the_same_classes(photos: Path, teacher: Path, tmp_path: Pa
     transformers.ResNetForImageClassification(config).save_pretrained(teacher)
     (tmp_path / "some").mkdir()
     drawn_photo(256, 256).save(tmp_path / "some" / "1.png")
-    found = verify(tmp_path / "some", teacher=teacher)
-    assert found.reference == str(teacher) and found.judge == "the bundled classifier"
+    found = verify(tmp_path / "some", reference=teacher)
+    assert found.reference == str(teacher) and found.reader == "the bundled classifier"
     assert found.classes == tuple(reversed(labels[1:]))
-    (seen,) = found.photos
-    reference, _ = verification.networks(teacher, "classifier")
+    (photo,) = found.photos
+    reference, _ = choose_readers(teacher, "bundled")
     with Image.open(tmp_path / "some" / "1.png") as image:
         (probabilities,) = reference.probabilities([reference.prepare(image)])
     assert probabilities.shape == (20,) and probabilities.sum() == pytest.approx(1, abs=1e-4)
-    assert seen.original.predicted == found.classes[int(probabilities.argmax())]
+    assert photo.original.predicted == found.classes[int(probabilities.argmax())]
+
+
+def test_a_classifier_in_a_folder_is_the_reader(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    drawn_photo(256, 192).save(tmp_path / "photos" / "1.png")
+    weights = tmp_path / "student"
+    shutil.copytree(Path(__file__).parents[1] / "weights" / "thumbnail20", weights)
+    config = json.loads((weights / "config.json").read_text())
+    config["classes"][0]["label"] = "another fish"
+    (weights / "config.json").write_text(json.dumps(config))
+    found = verify(tmp_path / "photos", reader=weights)
+    assert found.reader == found.reference == str(weights) and "another fish" in found.classes
+    assert found.methods["learned"] == verify(tmp_path / "photos").methods["learned"]
+    result = run("verify", tmp_path / "photos", "--classifier", weights)
+    assert result.exit_code == 0 and f"thumbnails by {weights}" in result.stdout
+
+
+def test_a_network_that_was_not_trained_is_refused(teacher: Path, tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    model, processor, labels = load(teacher)
+    assert labels == ["red, rouge", "green", "blue"] and not model.training
+    assert processor(Image.new("RGB", (90, 70)))["pixel_values"][0].shape == (3, 64, 64)
+    path = teacher / "model.safetensors"
+    weights = safetensors.load_file(path)
+    safetensors.save_file({k: v for k, v in weights.items() if "classifier" not in k}, path)
+    with pytest.raises(ValueError, match="lacks weights"):
+        load(teacher)
+    path.write_bytes(b"damaged")
+    with pytest.raises(OSError, match="cannot be loaded"):
+        load(teacher)
+    with pytest.raises(OSError, match="cannot be loaded"):
+        load(tmp_path / "none")
+
+
+def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"learned-downscale\[train\]"):
+        HuggingFaceReader("any/model")
+
+
+@pytest.mark.parametrize("name", sorted(FILTERS))
+def test_fixed_filters_are_those_of_the_libraries(name: str, photo: Image.Image) -> None:
+    """And those that training and `Filter.__call__` compute, to within one level."""
+    import torch
+
+    large = photo.crop((0, 0, 160, 116))  # multiples of the factor
+    small = maker(name).make(large, (40, 29))
+    x = torch.from_numpy(np.array(large)).permute(2, 0, 1)[None] / 255
+    want = (FILTERS[name](x, 4)[0] * 255).round().permute(1, 2, 0).numpy()
+    assert np.abs(np.asarray(small, dtype=int) - want).max() <= 1
+    other = maker("lanczos" if name != "lanczos" else "box").make(large, (40, 29))
+    assert np.abs(np.asarray(other, dtype=int) - want).max() > 1
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
