@@ -22,6 +22,8 @@ WORST = 200  # photos in a report
 OPTIONS = {
     "reader='reference'": "--judge teacher",
     "labels='none'": "--labels none",
+    "leave decoder out": "leave --decoder out",
+    "as reference": "with --teacher",
     "let it read originals and thumbnails": "let it read originals and thumbnails (--teacher NAME "
     "--judge teacher)",
 }

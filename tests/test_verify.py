@@ -33,6 +33,7 @@ class Colours:
     """A reader of colours: the probability of a colour is its share of the image's mean."""
 
     name, labels, threshold = "the colour network", ("red", "green", "blue"), 0.99
+    has_decoder = False
 
     def prepare(self, image: Image.Image) -> Any:
         return rgb(image).astype(float).mean((0, 1))
@@ -113,7 +114,7 @@ def test_a_decoder_of_the_weights_is_in_front_of_the_reader(colours: None, photo
     assert [m.decoded for m in found.methods.values()] == [True, False, False]
     assert [m.lossless for m in found.methods.values()] == [True, False, False]
     (remark,) = remarks(found)
-    assert remark.startswith("x4-machine: the weights' decoder") and "PNG files, which" in remark
+    assert remark.startswith("x4-machine: the weights' decoder") and "are PNG files" in remark
     photo = found.photos[0]
     with Image.open(photos / photo.name) as image:
         original = image.convert("RGB")
@@ -552,6 +553,47 @@ def test_a_classifier_in_a_folder_is_the_reader(tmp_path: Path) -> None:
     assert result.exit_code == 0 and f"thumbnails by {weights}" in result.stdout
 
 
+def student(folder: Path, weights: str) -> Path:
+    """The bundled network with a decoder in front, for thumbnails with a short side of 16 px."""
+    bundled = learned_downscale.ThumbnailClassifier.from_pretrained()
+    decoder = learned_downscale.Decoder.from_pretrained(weights)
+    classes = [{"label": label, "wordnet_id": label} for label in bundled.labels]
+    learned_downscale.pretrained.save(
+        folder,
+        [bundled.network, decoder],
+        "a card",
+        classes=classes,
+        threshold=0.5,
+        temperature=1.0,
+        sizes={"smallest": 16, "largest": 16, "shrinks": False},
+    )
+    return folder
+
+
+def test_a_student_with_a_decoder_reads_the_thumbnails(photos: Path, tmp_path: Path) -> None:
+    path = student(tmp_path / "student", "x4-jpeg")
+    found = verify(photos, methods=("x4-jpeg",), reader=path, limit=1, keep_images=1)
+    assert found.failed == {} and found.images == 1 and found.reader == str(path)
+    assert not found.methods["x4-jpeg"].decoded  # not twice
+    classifier = learned_downscale.ThumbnailClassifier.from_pretrained(path)
+    (photo,) = found.photos
+    with Image.open(io.BytesIO(photo.images["x4-jpeg"])) as thumbnail:
+        probabilities = classifier.probabilities([thumbnail])[0]
+    assert photo.thumbnails["x4-jpeg"].probability == pytest.approx(probabilities.max(), abs=1e-5)
+    larger = verify(photos, methods=("bicubic",), size=2, reader=path, limit=1).failed
+    assert "takes short sides up to 16" in next(iter(larger.values()))
+    with pytest.raises(ValueError, match="leave decoder out"):
+        verify(photos, photos.parent, decoder="x4-jpeg", reader=path)
+
+
+def test_a_student_that_needs_a_payload_reads_no_originals(photos: Path, tmp_path: Path) -> None:
+    path = student(tmp_path / "student", "x4-machine")
+    with pytest.raises(ValueError, match="another classifier of the same classes as reference"):
+        verify(photos, methods=("x4-machine",), reader=path)
+    result = run("verify", photos, "--classifier", path)
+    assert result.exit_code == 2 and "with --teacher" in result.stderr.replace("\n", " ")
+
+
 def test_a_network_that_was_not_trained_is_refused(teacher: Path, tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors.torch")
     model, processor, labels = load(teacher)
@@ -641,7 +683,7 @@ def test_page_shows_the_worst_first_and_sorts(page: Any) -> None:
     assert len(names(page)) == 9 and names(page)[0] == "green/1.jpg"
     row = page.locator("#photos tbody tr").first
     assert row.locator("img").count() == 4 and row.locator(".wrong").count() == 1
-    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    page.wait_for_function("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     page.get_by_role("button", name="photo").click()
     assert names(page) == sorted(names(page))
     assert page.locator("th[aria-sort=ascending]").text_content().strip() == "photo"

@@ -68,6 +68,7 @@ class HuggingFaceReader:
     """
 
     threshold = 0.0
+    has_decoder = False
 
     def __init__(self, name: str | Path, classes: Sequence[tuple[str, ...]] | None = None) -> None:
         self.name = str(name)

@@ -17,11 +17,13 @@ class Reader(Protocol):
     name: what reports call it.
     labels: its classes, in the order of its outputs.
     threshold: a prediction with a lower probability counts as none of the classes; in [0, 1].
+    has_decoder: whether it reconstructs photos from thumbnails itself.
     """
 
     name: str
     labels: tuple[str, ...]
     threshold: float
+    has_decoder: bool
 
     def prepare(self, image: Image.Image) -> Any:
         """The input of `probabilities`, small enough to be kept while the image is not; called

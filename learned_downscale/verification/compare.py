@@ -67,12 +67,13 @@ def verify(
         methods: "learned"; a fixed filter: "area" (OpenCV), "bicubic", "bilinear", "box",
             "hamming", "lanczos", "nearest" (Pillow); or weights: a bundled name, a folder or a
             Hugging Face model id. A decoder that belongs to the weights reconstructs the photo in
-            front of the reader. Weights with a payload turn JPEG thumbnails into PNG files.
+            front of a reader that has none. Weights with a payload turn JPEG thumbnails into PNG
+            files.
         decoder: weights ("x4-machine") whose decoder reconstructs the photos from `thumbnails`,
             which must be RGB (grey is read by decoders that need no payload).
         reference: reads the originals: a Hugging Face image classifier, model id or folder (extra
-            `train`). Default: the network of `reader`, on the area average of the originals with a
-            short side of 128 px, which favours no method.
+            `train`). Default: the network of `reader`, on area averages of the originals (of the
+            bundled classifier: with a short side of 128 px), which favour no method.
         reader: reads the thumbnails: "bundled", the classifier in the package (20 classes); a
             folder or model id of a thumbnail classifier; or "reference", the same network as for
             the originals, on thumbnails enlarged to its input size.
@@ -93,7 +94,8 @@ def verify(
         FileNotFoundError: there is no such folder, or the weights have no decoder.
         TypeError: size is not a number or a pair of whole numbers.
         ValueError: there are no photos; an argument is out of range or unknown; a decoder without
-            thumbnails; or a reference that does not know the reader's classes.
+            thumbnails, or in front of a reader that has one; a reference that does not know the
+            reader's classes; or none for a reader that cannot read originals.
         ImportError: a reference without the extra `train`.
         OSError: the reference cannot be loaded.
 
@@ -105,8 +107,8 @@ def verify(
     folder, given = Path(originals), None if thumbnails is None else Path(thumbnails)
     everything = find_photos(folder, given)
     paths = evenly(everything, limit)
-    makers = _makers(methods, given is not None, decoder)
     reading, thumbnail_reader = choose_readers(reference, reader)
+    makers = _makers(methods, given is not None, decoder, thumbnail_reader)
     truths, strange = true_classes(folder, paths, thumbnail_reader, labels)
     stored = None if given is None else Stored(given, folder, everything)
     compare = _Comparison(
@@ -121,19 +123,28 @@ def verify(
     return tally.result(labelled=truths[0] is not None, strange=strange)
 
 
-def _makers(methods: Sequence[str], given: bool, decoder: str | Path | None) -> dict[str, Maker]:
-    """The makers by method; the user's thumbnails first."""
+def _makers(
+    methods: Sequence[str], given: bool, decoder: str | Path | None, reader: Reader
+) -> dict[str, Maker]:
+    """The makers by method; the user's thumbnails first. No decoder is in front of a reader that
+    has one."""
     if isinstance(methods, str) or not methods:
         raise ValueError(f"methods is {methods!r}; give a list of names")
-    made = {str(name): maker(str(name)) for name in methods}
-    if given:
-        own = None if decoder is None else pretrained.load(Decoder, decoder)
-        return {GIVEN: Maker(None, decoder=own), **made}
-    if decoder is not None:
+    if decoder is not None and not given:
         raise ValueError(
             f"decoder is {str(decoder)!r}, but it is for thumbnails that you have: give their "
             "folder as thumbnails, too"
         )
+    if decoder is not None and reader.has_decoder:
+        raise ValueError(
+            f"decoder is {str(decoder)!r}, but {reader.name} has a decoder: leave decoder out"
+        )
+    made = {str(name): maker(str(name)) for name in methods}
+    if given:
+        own = None if decoder is None else pretrained.load(Decoder, decoder)
+        made = {GIVEN: Maker(None, decoder=own), **made}
+    if reader.has_decoder:
+        made = {name: replace(one, decoder=None) for name, one in made.items()}
     return made
 
 

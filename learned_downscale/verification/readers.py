@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from learned_downscale.core.qim import ENOUGH, lacks_payload
-from learned_downscale.readers.bundled import DEFAULT, LARGEST, ThumbnailClassifier, prepare
+from learned_downscale.readers.bundled import DEFAULT, ThumbnailClassifier, prepare
 from learned_downscale.readers.huggingface import HuggingFaceReader
 from learned_downscale.readers.protocol import Reader
 from learned_downscale.verification.methods import area
@@ -23,8 +24,10 @@ BUNDLED, REFERENCE = "bundled", "reference"
 
 
 class ThumbnailReader:
-    """A thumbnail classifier as a `Reader`. Images with a short side above 128 px are reduced to
-    that by area averaging, which favours no method.
+    """A thumbnail classifier as a `Reader`.
+
+    Images that are larger than the classifier takes are reduced by area averaging, which favours
+    no method; a classifier that refuses larger thumbnails refuses them here, too.
 
     Args:
         name: "bundled", or as for `ThumbnailClassifier.from_pretrained`.
@@ -33,17 +36,38 @@ class ThumbnailReader:
     def __init__(self, name: str | Path = BUNDLED) -> None:
         bundled = name == BUNDLED
         self._classifier = ThumbnailClassifier.from_pretrained(DEFAULT if bundled else name)
+        self._reduces = self._classifier.sizes.shrinks
         self.name = "the bundled classifier" if bundled else str(name)
         self.labels = self._classifier.labels
         self.threshold = self._classifier.threshold
+        self.has_decoder = self._classifier.decoder is not None
 
     @property
     def classes(self) -> list[tuple[str, ...]]:
         """All names of each class."""
         return list(zip(self.labels, self._classifier.wordnet_ids, strict=True))
 
+    def of_originals(self) -> ThumbnailReader:
+        """This reader for originals of any size.
+
+        Raises:
+            ValueError: the classifier reads only thumbnails with a payload, which originals lack.
+        """
+        decoder = self._classifier.decoder
+        if decoder is not None and decoder.qim > 1:
+            raise ValueError(
+                f"{self.name} reads only thumbnails with a payload, not the originals: name "
+                "another classifier of the same classes as reference"
+            )
+        other = copy(self)
+        other._reduces = True
+        return other
+
     def prepare(self, image: Image.Image) -> Any:
-        return Image.fromarray(prepare(_reduced(image, LARGEST))[0])
+        sizes = self._classifier.sizes
+        if self._reduces:
+            image = _reduced(image, sizes.largest)
+        return Image.fromarray(prepare(image, sizes=sizes)[0])
 
     def probabilities(self, prepared: Sequence[Any]) -> Array:
         return self._classifier.probabilities(list(prepared))
@@ -67,7 +91,7 @@ def choose_readers(reference: str | Path | None, reader: str | Path) -> tuple[Re
         return both, both
     thumbnails = ThumbnailReader(reader)
     if reference is None:
-        return thumbnails, thumbnails
+        return thumbnails.of_originals(), thumbnails
     try:
         return HuggingFaceReader(reference, thumbnails.classes), thumbnails
     except ValueError as error:

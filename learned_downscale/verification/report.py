@@ -55,12 +55,16 @@ def remarks(found: Verification) -> list[str]:
     """Sentences that a reader of the figures must know."""
     lines = []
     for name, method in found.methods.items():
-        kept = " Thumbnails of JPEG files are PNG files, which keep the payload." * method.lossless
+        parts = []
         if method.decoded:
-            lines.append(
-                f"{name}: the weights' decoder reconstructs the photos from the thumbnails in "
-                f"front of {found.reader}.{kept}"
+            parts.append(
+                "the weights' decoder reconstructs the photos from the thumbnails in front of "
+                f"{found.reader}"
             )
+        if method.lossless:
+            parts.append("thumbnails of JPEG files are PNG files, which keep the payload")
+        if parts:
+            lines.append(f"{name}: {'; '.join(parts)}.")
     if found.without_payload:
         lines.append(
             f"{found.without_payload} of {found.images} thumbnails carry no payload, and the "
