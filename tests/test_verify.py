@@ -683,6 +683,7 @@ def test_page_shows_the_worst_first_and_sorts(page: Any) -> None:
     assert len(names(page)) == 9 and names(page)[0] == "green/1.jpg"
     row = page.locator("#photos tbody tr").first
     assert row.locator("img").count() == 4 and row.locator(".wrong").count() == 1
+    page.evaluate("for (const image of document.images) image.loading = 'eager'")
     page.wait_for_function("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     page.get_by_role("button", name="photo").click()
     assert names(page) == sorted(names(page))
