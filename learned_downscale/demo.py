@@ -44,7 +44,7 @@ def write_demo(out: Path, reader: str | Path | None = None) -> Path:
         ) from error
     classifier = None if reader is None else HuggingFaceReader(reader)
     (out / "thumbnails").mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows: list[tuple[Image.Image, ...]] = []
     for name in PHOTOS:
         original = Image.fromarray(getattr(data, name)())
         small = Resizer(FACTOR)(original)
