@@ -20,13 +20,13 @@ import learned_downscale
 from learned_downscale import resize, verify
 from learned_downscale.cli import main
 from learned_downscale.core.filters import FILTERS
+from learned_downscale.core.similarity import psnr, ssim
 from learned_downscale.readers.bundled import rgb
 from learned_downscale.readers.huggingface import HuggingFaceReader, load
 from learned_downscale.verification import compare, methods
 from learned_downscale.verification.methods import METHODS, maker
 from learned_downscale.verification.readers import PayloadCheck, choose_readers, reconstructed
 from learned_downscale.verification.report import as_json, remarks, write_page
-from learned_downscale.verification.similarity import psnr, ssim
 
 
 class Colours:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from learned_downscale import pretrained
 from learned_downscale.core.decoder import Decoder
+from learned_downscale.core.similarity import psnr, ssim
 from learned_downscale.files import decode, open_upright, quiet
 from learned_downscale.plan import check_size, target_size
 from learned_downscale.readers.bundled import rgb
@@ -27,7 +28,6 @@ from learned_downscale.verification.readers import (
     reconstructed,
 )
 from learned_downscale.verification.results import Method, Photo, Reading, Verification
-from learned_downscale.verification.similarity import psnr, ssim
 
 if TYPE_CHECKING:
     from learned_downscale.core.resampling import Array
