@@ -20,10 +20,8 @@ COMMANDS = {
     "convert": "convert",
     "demo": "demo",
     "evaluate": "evaluate",
-    "evaluate-classifier": "evaluate_classifier",
     "export": "export",
     "train": "train",
-    "train-classifier": "train_classifier",
     "verify": "verify",
 }
 

@@ -11,29 +11,38 @@ import click
 from learned_downscale.cli.terminal import shown, tell
 
 
-@click.command()
+@click.command("classify")
 @click.argument(
     "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
 @click.option(
-    "--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes told."
+    "--classifier",
+    default="thumbnail20",
+    show_default=True,
+    help="Weights of a thumbnail classifier: the bundled name, a folder or a Hugging Face id.",
+)
+@click.option(
+    "--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes to print."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all classes.")
-def classify(files: tuple[Path, ...], top: int, as_json: bool) -> None:
-    """Say what thumbnails show, by the bundled classifier (20 classes of ImageNet).
+def command(files: tuple[Path, ...], classifier: str, top: int, as_json: bool) -> None:
+    """Classify thumbnails, by default with the bundled classifier (20 classes of ImageNet).
 
-    Photos are made smaller first. A file that fails is reported, the rest is done, and the exit
-    status is 1.
+    The bundled classifier also takes photos and makes them smaller first. A file that fails is
+    reported, the rest is done, and the exit status is 1.
     """
-    from learned_downscale.readers.bundled import ThumbnailClassifier
     from learned_downscale.conversion.worker import quiet
+    from learned_downscale.readers.bundled import ThumbnailClassifier
 
-    classifier = ThumbnailClassifier.from_pretrained()
+    try:
+        network = ThumbnailClassifier.from_pretrained(classifier)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"--classifier {classifier}: {error}") from error
     found, failed = [], 0
     for file in files:
         try:
             with quiet():
-                prediction = classifier(file)
+                prediction = network(file)
         except (OSError, ValueError, TypeError) as error:
             failed += 1
             reason = error.strerror if isinstance(error, FileNotFoundError) else error

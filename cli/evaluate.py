@@ -10,139 +10,136 @@ from typing import Any
 
 import click
 
-from learned_downscale.cli.inputs import data_option, load_network, read_inputs, teacher_option
-from learned_downscale.cli.terminal import tell
+from learned_downscale.cli.inputs import TEACHER, data_option, load_reader, read_photos
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+# of the photos: of the smallest thumbnails, cropped at factor 4, the short side is 32 px then
+SMALLEST_FOR_CLASSIFIERS = 172
 
 
-@click.command()
-@click.argument(
-    "runs",
-    metavar="RUN...",
-    nargs=-1,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-)
+@click.command("evaluate")
+@click.argument("folders", metavar="FOLDER...", nargs=-1, type=_FOLDER)
 @data_option
-@teacher_option
+@click.option("--teacher", help=f"T, for runs: {TEACHER}.")
 @click.option(
-    "--size",
-    type=click.IntRange(min=1),
-    default=224,
-    show_default=True,
-    help="Side of the photos, px.",
+    "--size", type=click.IntRange(min=1), default=224, show_default=True, help="Of the photos, px."
 )
 @click.option(
     "--card",
     "cards",
     multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Weights folder whose card gets the rows of its factor. Repeatable.",
-)
-@click.option(
-    "--suite",
-    type=click.Choice(["paper"]),
-    help="The paper's table: means over seeds, costs, and what was not run.",
-)
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder to which --suite writes its table, such as benchmarks. Rows of other systems "
-    "or S that are there stay, and T's are not measured again.",
+    type=_FOLDER,
+    help="Weights folder whose card gets the rows: of its factor, or of the first classifier. "
+    "Repeatable.",
 )
 @click.option(
     "--jpeg",
     "quality",
     type=click.IntRange(1, 100),
-    help="S sees thumbnails that were saved as JPEG of this quality.",
+    help="For runs: thumbnails are saved as JPEG of this quality before they are read.",
 )
 @click.option(
     "--reader",
-    help="A network, as in --teacher, that reads the originals in T's place and the thumbnails in "
-    "S's, behind S's decoder if it has one, enlarged to the size of the photos; it is not trained.",
+    help="For runs: a frozen network that reads originals and thumbnails in place of T and S, "
+    "with S's decoder, if it has one, in front; as in --teacher.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of Markdown.")
-def evaluate(
-    runs: tuple[Path, ...],
+def command(
+    folders: tuple[Path, ...],
     data: tuple[Path, ...],
-    teacher: str,
+    teacher: str | None,
     size: int,
     cards: tuple[Path, ...],
-    suite: str | None,
-    out: Path | None,
     quality: int | None,
     reader: str | None,
     as_json: bool,
 ) -> None:
-    """Print the accuracy of T on originals and of S on thumbnails, for runs of `train`.
+    """Print accuracies on photos that were not trained on.
 
-    --data names photos that were not trained on.
+    FOLDER: runs of `train` (T reads the originals, S the thumbnails), or weights folders of
+    thumbnail classifiers, which are calibrated, too; the first one is measured in many sizes.
     """
-    if suite is None and out is not None:
-        raise click.UsageError("--out is where --suite writes to; without it there is --json")
-    if cards and (suite is not None or reader is not None):
-        raise click.UsageError("cards hold no --suite or --reader; leave --card out")
-    if suite is not None and (quality is not None or reader is not None):
-        raise click.UsageError("--suite measures no --jpeg or --reader; leave one out")
-    photos, T = read_inputs(data, teacher, size)
+    of_classifiers = [(folder / "config.json").is_file() for folder in folders]
+    if any(of_classifiers):
+        if not all(of_classifiers) or teacher or reader or quality:
+            raise click.UsageError(
+                "give runs, or weights folders of classifiers, and these without --teacher, "
+                "--reader and --jpeg"
+            )
+        if size < SMALLEST_FOR_CLASSIFIERS:
+            raise click.UsageError(f"classifiers need --size {SMALLEST_FOR_CLASSIFIERS} or more")
+        if any(card.resolve() != folders[0].resolve() for card in cards):
+            raise click.UsageError(f"--card gets the figures of the first classifier, {folders[0]}")
+    elif teacher is None:
+        raise click.UsageError("runs need --teacher")
+    elif cards and reader:
+        raise click.UsageError("cards are about the students of runs; leave --card or --reader out")
+    words = ["learned-downscale", "evaluate", *map(str, folders)]
+    for option, values in (("--data", data), ("--teacher", [teacher]), ("--size", [size]),
+                           ("--jpeg", [quality]), ("--reader", [reader])):  # fmt: skip
+        words += [str(p) for value in values if value is not None for p in (option, value)]
+    photos = read_photos(data, size)
+    where = f"{len(photos)} photos of {len(photos.classes)} classes, not trained on"
+    where += "" if quality is None else f", thumbnails saved as JPEG of quality {quality}"
+    figures = {"data": where, "command": shlex.join(words)}
+    try:
+        if any(of_classifiers):
+            _classifiers(photos, folders, cards, figures, as_json)
+        else:
+            _runs(photos, folders, teacher, cards, quality, reader, figures, as_json)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _runs(
+    photos: Any,
+    runs: tuple[Path, ...],
+    teacher: Any,
+    cards: tuple[Path, ...],
+    quality: int | None,
+    reader: str | None,
+    figures: dict[str, Any],
+    as_json: bool,
+) -> None:
+    T = load_reader(teacher, photos.classes)
 
     import torch
 
     from learned_downscale.thumbnet.card import add_figures, check_card
-    from learned_downscale.thumbnet.evaluate import evaluate as measure
-    from learned_downscale.thumbnet.evaluate import markdown
+    from learned_downscale.thumbnet.evaluate import evaluate
 
     torch.backends.cudnn.allow_tf32 = False  # else float32 is none on a GPU
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    T.to(device)
-    other = None if reader is None else load_network(reader, photos.classes).to(device)
-    command = ["learned-downscale", "evaluate", *map(str, runs)]
-    for option, values in (("--data", data), ("--teacher", [teacher]), ("--size", [size])):
-        command += [str(part) for value in values for part in (option, value)]
-    where = f"{len(photos)} photos of {len(photos.classes)} classes"
-    if quality is not None:
-        command += ["--jpeg", str(quality)]
-        where += f", thumbnails saved as JPEG of quality {quality}"
-    if suite is not None:
-        _suite(photos, T, runs, [*command, "--suite", suite], where, teacher, out, as_json)
-        return
-    try:
-        factors = [check_card(folder, runs).factor for folder in cards]
-        rows = measure(photos, T, runs, quality, other)
-        for folder, factor in zip(cards, factors, strict=True):
-            shown = [row for row in rows if row.factor in (1, factor)]
-            add_figures(folder, runs, shown, where, shlex.join(command))
-    except (OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    if as_json:
-        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
-    else:
-        click.echo(markdown(rows))
+    other = None if reader is None else load_reader(reader, photos.classes).to(device)
+    factors = [check_card(folder, runs) for folder in cards]
+    rows = evaluate(photos, T.to(device), runs, quality, other)
+    for folder, factor in zip(cards, factors, strict=True):
+        add_figures(folder, figures, [row for row in rows if row.factor in (1, factor)])
+    _print(rows, {}, as_json)
 
 
-def _suite(
+def _classifiers(
     photos: Any,
-    teacher: Any,
-    runs: tuple[Path, ...],
-    command: list[str],
-    where: str,
-    name: str,
-    out: Path | None,
+    folders: tuple[Path, ...],
+    cards: tuple[Path, ...],
+    figures: dict[str, Any],
     as_json: bool,
 ) -> None:
-    from learned_downscale.thumbnet import suite as library
+    from learned_downscale.thumbnet.card import add_figures
+    from learned_downscale.thumbnet.evaluate_classifier import evaluate
 
-    words = shlex.join(command)
-    which = f"{photos.images.shape[-1]} px, SHA-256 of their names {photos.fingerprint()[:8]}"
-    note = f"Top-1 and top-5 on {where} ({which}). T is {name}."
-    try:
-        earlier = [] if out is None else library.read(out, note)
-        rows = library.suite(photos, teacher, runs, words, tell, earlier)
-        rows = library.complete(rows, earlier)
-    except (OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    if out is not None:
-        library.write(out, rows, note)
-        click.echo(f"The table is in {out}", err=True)
+    rows, found = evaluate(photos, folders)
+    for folder in cards:
+        add_figures(folder, figures | found, rows)
+    _print(rows, found, as_json)
+
+
+def _print(rows: list[Any], figures: dict[str, Any], as_json: bool) -> None:
+    from learned_downscale.thumbnet.card import facts
+    from learned_downscale.thumbnet.tables import markdown
+
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        made: Any = [dataclasses.asdict(row) for row in rows]
+        click.echo(json.dumps({"rows": made, **figures} if figures else made, indent=2))
     else:
-        click.echo(library.markdown(rows))
+        click.echo(markdown(rows) + (f"\n\n{facts(figures)}" if figures else ""))

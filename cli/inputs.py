@@ -1,4 +1,4 @@
-"""The photos and the teacher, as `train` and `evaluate` take them."""
+"""The photos and the networks, as `train` and `evaluate` take them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ data_option = click.option(
     type=click.Path(exists=True, path_type=Path),
     help="Photos in ImageFolder layout: a folder of class folders, or a .tar shard. Repeatable.",
 )
-teacher_option = click.option(
-    "--teacher",
-    required=True,
-    help="T: a Hugging Face image classifier, model id or folder; or module:callable.",
+TEACHER = (
+    "a Hugging Face image classifier (model id or folder), efficientnet-lite0 (1, 2), or "
+    "module:callable"
 )
 
 
@@ -38,19 +37,11 @@ def read_photos(data: tuple[Path, ...], size: int) -> Any:
         raise click.UsageError(str(error)) from error
 
 
-def read_inputs(
-    data: tuple[Path, ...], teacher: str, size: int, layer: str = ""
-) -> tuple[Any, Any]:
-    """The photos and T; wrong ones end the command with status 2."""
-    photos = read_photos(data, size)
-    return photos, load_network(teacher, photos.classes, layer)
-
-
-def load_network(name: str, classes: tuple[str, ...], layer: str = "") -> Any:
+def load_reader(name: str, classes: tuple[str, ...]) -> Any:
     """T, or another network; a wrong one ends the command with status 2."""
-    from learned_downscale.thumbnet.networks import load_teacher
+    from learned_downscale.thumbnet.networks import load_reader as load
 
     try:
-        return load_teacher(name, classes, layer)
-    except (OSError, ValueError) as error:
+        return load(name, classes)
+    except (ImportError, OSError, ValueError) as error:
         raise click.UsageError(f"network {name!r}: {error}") from error

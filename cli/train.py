@@ -2,176 +2,152 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
-import typing
-from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import click
 
-from learned_downscale.cli.inputs import data_option, read_inputs, teacher_option
+from learned_downscale.cli.inputs import TEACHER, data_option, load_reader, read_photos
 from learned_downscale.cli.terminal import tell
-from learned_downscale.thumbnet.settings import PRESETS
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
-def settings_options(settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An option for each field of settings, whose values are the defaults; None where it is not
-    given."""
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        hints = typing.get_type_hints(type(settings))
-        for field in reversed(dataclasses.fields(settings)):
-            if not field.metadata.get("option", True):
-                continue
-            choices = typing.get_args(hints[field.name])
-            kind = click.Choice(choices) if choices else hints[field.name]
-            name, default = "--" + field.name.replace("_", "-"), getattr(settings, field.name)
-            said = str(default).lower() if isinstance(default, bool) else default
-            shown = field.metadata["help"] + (f"  [default: {said}]" if default != "" else "")
-            command = click.option(name, type=kind, help=shown, show_default=False)(command)
-        return command
-
-    return decorate
-
-
-def given(values: dict[str, Any]) -> dict[str, Any]:
-    """The options of `settings_options` that were given."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def about_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a model card says that the training does not know."""
-    for option in (
-        click.option("--teacher-name", help="What the card calls T.  [default: as in --teacher]"),
-        click.option(
-            "--note",
-            default="",
-            show_default=False,
-            help="A sentence on data or licence, for the card.",
-        ),
-        click.option(
-            "--license", default="as the photos allow", help="Of the weights, for their card."
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-@click.command(context_settings={"show_default": True})
-@data_option
-@teacher_option
+@click.command("train", context_settings={"show_default": True})
 @click.option(
-    "--run",
+    "--recipe",
+    "name",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for checkpoints, E and S. A stopped run goes on from there.",
+    help="A published recipe (x4, x2, x4-machine, x2-machine, x4-jpeg, thumbnail20, paper) or a "
+    "file that ends in .toml.",
 )
 @click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Weights folder to write at the end, such as weights/x4. Not with --downscaler bicubic.",
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key of the recipe, such as run.seed=1 or task.0.epochs=2. Repeatable.",
 )
-@about_options
+@data_option
+@click.option("--teacher", required=True, help=f"T: {TEACHER}.")
 @click.option(
-    "--preset",
-    type=click.Choice(list(PRESETS)),
-    default="default",
-    help="Settings to start from; those that are given count. The defaults below are of `default`.",
+    "--run", required=True, type=_FOLDER, help="Folder for checkpoints. Interrupted runs resume."
 )
-@settings_options(PRESETS["default"])
-def train(
+@click.option("--out", type=_FOLDER, help="Weights folder to write for the trained downscaler.")
+@click.option("--out-student", type=_FOLDER, help="Weights folder to write for the student.")
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON file {class folder: readable label}, for the student.",
+)
+@click.option(
+    "--license", default="as the photos allow", help="Licence of the weights, for their cards."
+)
+@click.option("--note", default="", help="A sentence on data or licence, for the cards.")
+@click.option("--teacher-name", help="Name of T in the cards.  [default: as in --teacher]")
+def command(
+    name: str,
+    changes: tuple[str, ...],
     data: tuple[Path, ...],
     teacher: str,
     run: Path,
     out: Path | None,
-    license: str,
-    note: str,
-    teacher_name: str | None,
-    preset: str,
-    **values: Any,
+    out_student: Path | None,
+    labels: Path | None,
+    **about: Any,
 ) -> None:
-    """Train a downscaler E together with a thumbnail network S, taught by a classifier T.
+    """Train a downscaler E and a student S, which classifies thumbnails, with a teacher T.
 
-    E's weights go to --out, with a model card; measure them with `evaluate`. With `--downscaler
-    bicubic` (or box, lanczos, area) only S is trained, on its thumbnails: the baseline to compare
-    with. `accelerate launch --multi_gpu -m learned_downscale.cli train ...` uses several GPUs; with
-    ACCELERATE_USE_CPU=true in the environment, several processes on CPUs.
+    What is trained, and how, is in the recipe. Weights folders get a model card; `evaluate`
+    measures them. `accelerate launch --multi_gpu -m learned_downscale.cli train ...` uses several
+    GPUs; with ACCELERATE_USE_CPU=true in the environment, several processes on CPUs.
     """
-    try:
-        settings = dataclasses.replace(PRESETS[preset], **given(values))
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    if out is not None and settings.downscaler != "learned":
-        raise click.UsageError(
-            f"--downscaler {settings.downscaler} trains no weights to write to --out"
-        )
-    from learned_downscale import Downscaler, pretrained
+    from learned_downscale.thumbnet import recipe as recipes
 
-    if out is not None:
-        try:
-            pretrained.check_free(out)
-        except FileExistsError as error:
-            raise click.UsageError(str(error)) from error
-    photos, T = read_inputs(data, teacher, settings.size, settings.layer)
+    try:
+        recipe = recipes.load(name, changes)
+        _check_outputs(recipe.settings, out, out_student)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    photos = read_photos(data, recipe.settings.run.size)
+    T = load_reader(teacher, photos.classes)
+
+    import torch
+
+    from learned_downscale.thumbnet import card, student
+    from learned_downscale.thumbnet.log import network_share
+    from learned_downscale.thumbnet.train import train
+
+    try:
+        readable = student.read_labels(labels, photos.classes)
+        if out_student is not None:
+            student.check_student(recipe.settings, T, photos.classes)
+    except (ImportError, OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
     first = os.environ.get("RANK", "0") == "0"  # of several processes: the one that writes
     if first:
         processes = os.environ.get("WORLD_SIZE", "1")
         shared = "" if processes == "1" else f", in {processes} processes"
         click.echo(f"{len(photos)} photos of {len(photos.classes)} classes{shared}", err=True)
-
-    import torch
-
-    from learned_downscale.thumbnet import card
-    from learned_downscale.thumbnet.log import network_share
-    from learned_downscale.thumbnet.train import decoder_of
-    from learned_downscale.thumbnet.train import train as run_training
-
-    if settings.precision == "float32":
+    if recipe.settings.run.precision == "float32":
         torch.backends.cudnn.allow_tf32 = False  # else float32 is none on a GPU
     with Progress() as progress:
         try:
-            E, _ = run_training(settings, photos, T, run, progress)
-        except (OSError, ValueError) as error:
+            E, S = train(recipe, photos, T, run, progress)
+        except (ImportError, OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
     if not first:
         return
-    if settings.epochs or settings.stage1 != "none":
+    if recipe.settings.tasks:
         click.echo(f"Networks took {network_share(run):.1%} of the training time", err=True)
-    if out is None or not isinstance(E, Downscaler):
-        click.echo(f"E and S are in {run}")
-        return
-    training = card.describe(
-        settings,
-        data=["/".join(path.resolve().parts[-2:]) for path in data],
-        photos=len(photos),
-        classes=len(photos.classes),
-        teacher=teacher_name or teacher,
-        license=license,
-        note=note,
-    )
-    text = card.render(out.name, sum(p.numel() for p in E.parameters()), training, None)
-    pretrained.save(out, E, text, decoder=decoder_of(run), training=training)
-    try:
-        from learned_downscale.engine.export import export
+    about["teacher"] = about.pop("teacher_name") or teacher
+    about["data"] = ["/".join(path.resolve().parts[-2:]) for path in data]
+    training = card.describe(recipe, photos, **about)
+    if out is not None:
+        card.save_downscaler(out, E, S, training)
+        _export(out, "engine.export", "export_onnx")
+    if out_student is not None:
+        student.save_student(out_student, S, recipe.settings, readable, training)
+        _export(out_student, "readers.export_classifier", "export_classifier")
+    written = [str(folder) for folder in (out, out_student) if folder is not None]
+    click.echo(f"Weights and card are in {' and '.join(written)}" if written else f"Run: {run}")
 
-        export(out)
+
+def _check_outputs(settings: Any, out: Path | None, out_student: Path | None) -> None:
+    """Before the training: what cannot be written."""
+    from learned_downscale import pretrained
+
+    if out is not None:
+        if settings.downscaler is None or settings.downscaler.kind != "learned":
+            raise ValueError("the recipe trains no downscaler for --out; give --out-student")
+        pretrained.check_free(out)
+    if out_student is not None:
+        if out_student == out:
+            raise ValueError("--out and --out-student need a folder each")
+        pretrained.check_free(out_student, "classifier")
+
+
+def _export(folder: Path, module: str, function: str) -> None:
+    """model.onnx, where the extra is installed."""
+    from importlib import import_module
+
+    try:
+        getattr(import_module(f"learned_downscale.{module}"), function)(folder)
     except ImportError as error:
-        click.echo(f"No {pretrained.ONNX}: {error}", err=True)
-    click.echo(f"Weights and card are in {out}; E and S are in {run}")
+        click.echo(f"No model.onnx in {folder}: {error}", err=True)
 
 
 class Progress:
-    """A bar on a terminal, and a line with the mean losses now and then everywhere."""
+    """A bar on a terminal, and everywhere a line with the mean losses now and then."""
 
     LINES = 20  # a run
 
     def __enter__(self) -> Progress:
         self._bar: Any = None
-        self._terms: dict[str, list[float]] = {}  # a stage has some of them
+        self._terms: dict[str, list[float]] = {}  # a task has some of them
         return self
 
     def __exit__(self, *error: Any) -> None:

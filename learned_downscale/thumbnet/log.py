@@ -1,15 +1,15 @@
-"""What a training run says of itself: the loss terms of every step, their curves, and its time."""
+"""The log of a training run: the loss terms of every step, their curves, and its time."""
 
 from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 LOG, CURVES = "log.csv", "curves.png"
-TERMS = ("loss", "MM", "CL", "KD", "FM", "AE")
+FIRST = ("step", "task", "learning_rate", "loss")
 TIMES = ("seconds", "network_seconds")
-COLUMNS = ("step", "stage", "learning_rate", *TERMS, *TIMES)
 
 
 class Stopwatch:
@@ -30,19 +30,21 @@ class Stopwatch:
 
 
 class Log:
-    """run/log.csv, one line a step; the learning rate is S's.
+    """run/log.csv, one line a step; the learning rate is that of the first parameters which the
+    task names.
 
     seconds: since the step before, with its log line and checkpoint; network_seconds: those in
-    which networks and losses were computed and trained.
+    which batches, networks and losses were computed and trained.
     """
 
-    def __init__(self, run: Path, done: int) -> None:
-        """done: steps that a resumed run has done; later ones are done again, and logged again."""
-        self.run = run
+    def __init__(self, run: Path, terms: Sequence[str], done: int) -> None:
+        """terms: names of the loss terms. done: steps that a resumed run has done; later ones are
+        done again, and logged again."""
+        self.run, self.columns = run, (*FIRST, *terms, *TIMES)
         path = run / LOG
         kept = [row for row in read_log(run) if int(row["step"]) <= done] if path.is_file() else []
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(kept)
         self._last = time.perf_counter()
@@ -50,19 +52,19 @@ class Log:
     def add(
         self,
         step: int,
-        stage: int,
+        task: int,
         learning_rate: float,
         terms: dict[str, float],
         network_seconds: float,
     ) -> None:
-        """A step; terms that a stage does not have stay empty."""
+        """A step; terms that its task does not have stay empty."""
         now = time.perf_counter()
-        row = {"step": step, "stage": stage, "learning_rate": f"{learning_rate:.3g}"}
+        row = {"step": step, "task": task, "learning_rate": f"{learning_rate:.3g}"}
         row |= {name: f"{value:.5g}" for name, value in terms.items()}
         row |= {"seconds": f"{now - self._last:.4g}", "network_seconds": f"{network_seconds:.4g}"}
         self._last = now
         with (self.run / LOG).open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS).writerow(row)
+            csv.DictWriter(file, self.columns).writerow(row)
 
     def draw(self) -> None:
         """run/curves.png: every loss term over the steps, smoothed. Needs matplotlib; without it
@@ -72,7 +74,7 @@ class Log:
         except ImportError:
             return
         rows = read_log(self.run)
-        terms = [name for name in TERMS if any(row[name] for row in rows)]
+        terms = [name for name in self.columns[3:-2] if any(row[name] for row in rows)]
         figure = Figure(figsize=(3.2 * len(terms), 3), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):
             points = [(int(row["step"]), float(row[name])) for row in rows if row[name]]

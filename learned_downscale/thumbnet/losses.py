@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from learned_downscale.core.downscaler import bicubic
+from learned_downscale.core.tensors import bicubic
 
-# Thumbnail pixels per side of the windows in which spreads are compared: the smallest
-# that holds a texture, and small enough that contrast stays where it was.
+# Width and height, in thumbnail pixels, of the windows in which spreads are compared: the smallest
+# that hold a texture, and small enough that contrast stays in its place.
 WINDOW = 4
 
 
@@ -54,7 +54,7 @@ def _spread(mean: Tensor, mean_of_squares: Tensor) -> Tensor:
 
 
 def classification(logits: Tensor, labels: Tensor) -> Tensor:
-    """L_CL = -log softmax(z_S)_y, mean over the batch; y: (N,), or (N, classes) probabilities.
+    """L_CL = -log softmax(z_S)_y, mean over the batch.
 
     Source: the paper.
     """
@@ -84,7 +84,7 @@ def feature_mapping(features: Tensor, teacher_features: Tensor) -> Tensor:
 
 def perceptual(features: Sequence[Tensor], photo_features: Sequence[Tensor]) -> Tensor:
     """L_FM = mean_l mean_n |phi_l(r) - phi_l(x)|^2 / |phi_l(x)|^2, phi_l: the map (N, C, h, w) that
-    a layer l of one network gives; n: photos; r: what was rebuilt of x, or the thumbnail.
+    a layer l of one network gives; n: photos; r: what was reconstructed of x.
 
     Source: the paper's FM, as the feature reconstruction loss of Johnson et al. 2016; the division,
     which lets no layer and no photo outweigh others, is ours.
@@ -96,9 +96,10 @@ def perceptual(features: Sequence[Tensor], photo_features: Sequence[Tensor]) -> 
     return torch.stack(terms).mean()
 
 
-def autoencoding(rebuilt: Tensor, x: Tensor) -> Tensor:
-    """L_AE = mean (r - bicubic(x))^2, r: the photo rebuilt from x_s, bicubic: x in r's size.
+def autoencoding(reconstructed: Tensor, x: Tensor) -> Tensor:
+    """L_AE = mean (r - bicubic(x))^2, r: the photo reconstructed from x_s; bicubic: x in r's size.
 
     Source: the paper compares with an unsupervised auto-encoder; the formula is ours.
     """
-    return F.mse_loss(rebuilt, bicubic(x, (rebuilt.shape[-2], rebuilt.shape[-1]), levels=None))
+    size = reconstructed.shape[-2], reconstructed.shape[-1]
+    return F.mse_loss(reconstructed, bicubic(x, size, levels=None))
