@@ -126,7 +126,7 @@ def _classifiers(
     as_json: bool,
 ) -> None:
     from learned_downscale.thumbnet.card import add_figures
-    from learned_downscale.thumbnet.evaluate_classifier import evaluate
+    from learned_downscale.thumbnet.classifier import evaluate
 
     rows, found = evaluate(photos, folders)
     for folder in cards:

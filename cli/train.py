@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -77,14 +79,14 @@ def command(
 
     import torch
 
-    from learned_downscale.thumbnet import card, student
+    from learned_downscale.thumbnet import card
     from learned_downscale.thumbnet.log import network_share
     from learned_downscale.thumbnet.train import train
 
     try:
-        readable = student.read_labels(labels, photos.classes)
+        readable = _read_labels(labels, photos.classes)
         if out_student is not None:
-            student.check_student(recipe.settings, T, photos.classes)
+            card.check_student(recipe.settings, T, photos.classes)
     except (ImportError, OSError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     first = os.environ.get("RANK", "0") == "0"  # of several processes: the one that writes
@@ -110,7 +112,7 @@ def command(
         card.save_downscaler(out, E, S, training)
         _export(out, "engine.export", "export_onnx")
     if out_student is not None:
-        student.save_student(out_student, S, recipe.settings, readable, training)
+        card.save_student(out_student, S, recipe.settings, readable, training)
         _export(out_student, "readers.export_classifier", "export_classifier")
     written = [str(folder) for folder in (out, out_student) if folder is not None]
     click.echo(f"Weights and card are in {' and '.join(written)}" if written else f"Run: {run}")
@@ -128,6 +130,21 @@ def _check_outputs(settings: Any, out: Path | None, out_student: Path | None) ->
         if out_student == out:
             raise ValueError("--out and --out-student need a folder each")
         pretrained.check_free(out_student, "classifier")
+
+
+def _read_labels(path: Path | None, classes: tuple[str, ...]) -> dict[str, str]:
+    """The readable label of each class folder; folders that --labels does not name keep their
+    names. Raises ValueError for a file that does not hold such labels."""
+    found = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict) or not all(isinstance(v, str) and v for v in found.values()):
+        raise ValueError("--labels must hold a JSON object {class folder: label}")
+    if unknown := sorted(found.keys() - set(classes)):
+        raise ValueError(f"--labels names {', '.join(unknown[:3])}, which are no class folders")
+    labels = {c: found.get(c, c) for c in classes}
+    shared = [label for label, n in Counter(labels.values()).items() if n > 1]
+    if shared:
+        raise ValueError(f"--labels gives {shared[0]!r} to several classes; tell them apart")
+    return labels
 
 
 def _export(folder: Path, module: str, function: str) -> None:

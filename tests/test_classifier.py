@@ -1,4 +1,4 @@
-"""The thumbnail classifier: every kind of image, sizes, what it says, how it is trained."""
+"""The thumbnail classifier: kinds of images, sizes, predictions, training, measurement."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,16 +18,14 @@ from PIL import Image
 
 from learned_downscale import Prediction, ThumbnailClassifier, pretrained, resize
 from learned_downscale.cli import main
-from learned_downscale.readers.efficientnet_lite import ThumbnailNetwork, _Convolution
-from learned_downscale.thumbnet import evaluate_classifier as library
-from learned_downscale.thumbnet.data import Photos, read_photos
-from learned_downscale.thumbnet.evaluate_classifier import (
-    best_temperature,
-    calibration_error,
-    render,
+from learned_downscale.readers.bundled import Sizes
+from learned_downscale.readers.efficientnet_lite import (
+    EfficientNetLite,
+    _Convolution,
+    load_published,
 )
-from learned_downscale.thumbnet.settings import ClassifierSettings
-from learned_downscale.thumbnet.train_classifier import Thumbnails, train_classifier
+from learned_downscale.thumbnet.data import Photos, read_photos
+from learned_downscale.thumbnet.recipe import Recipe, from_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -102,6 +101,15 @@ def test_sizes_that_it_cannot_read(classifier: ThumbnailClassifier) -> None:
         classifier(np.zeros((56, 56, 3), np.uint8), channel_order="RGB")
     with pytest.raises(TypeError, match="NoneType"):
         classifier([drawn_photo(56, 56), None])
+    own = ThumbnailClassifier(
+        classifier.network, classifier.labels, classifier.wordnet_ids, 0.5, classifier.temperature,
+        sizes=Sizes(48, 60, shrinks=False),
+    )  # fmt: skip
+    assert close(own(drawn_photo(56, 56)), classifier(drawn_photo(56, 56)))
+    with pytest.raises(ValueError, match="48 px or more"):
+        own(drawn_photo(40, 56))
+    with pytest.raises(ValueError, match="up to 60 px: make the thumbnail first"):
+        own(drawn_photo(64, 64))
 
 
 def test_none_of_these(classifier: ThumbnailClassifier) -> None:
@@ -146,7 +154,14 @@ def test_weights_of_another_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": 0}, {"threshold": None}, {"classes": []}, {"classes": [{}] * 20}]
+    "wrong",
+    [
+        {"temperature": 0},
+        {"threshold": None},
+        {"classes": []},
+        {"classes": [{}] * 20},
+        {"sizes": {"widest": 3}},
+    ],
 )
 def test_config_that_does_not_fit(wrong: dict[str, object], tmp_path: Path) -> None:
     source = ROOT / "weights" / "thumbnail20"
@@ -167,6 +182,8 @@ def test_classify_command(tmp_path: Path) -> None:
     assert "bad.jpg" in result.stderr and "No such file" in result.stderr
     (entry,) = json.loads(result.stdout)
     assert len(entry["probabilities"]) == 20 and entry["file"].endswith("a.png")
+    result = run("classify", "--classifier", "x4", tmp_path / "a.png")
+    assert result.exit_code == 2 and "bundled are thumbnail20" in result.stderr
 
 
 @pytest.mark.parametrize("side", [8, 9])
@@ -183,16 +200,13 @@ def test_padding_is_tensorflows_turned(side: int, kernel: int) -> None:
 
 
 def test_a_published_checkpoint_is_folded(tmp_path: Path) -> None:
-    """load_efficientnet_lite computes what convolution, batch norm and ReLU6 do."""
-    pytest.importorskip("transformers", reason="needs the extra [train]")
-    from learned_downscale.thumbnet.networks import load_efficientnet_lite
-
+    """load_published computes what convolution, batch norm and ReLU6 do."""
     torch.manual_seed(0)
     names = {"expand": ("_expand_conv", "_bn0"), "filter": ("_depthwise_conv", "_bn1"),
              "project": ("_project_conv", "_bn2"), "stem": ("_conv_stem", "_bn0"),
              "head": ("_conv_head", "_bn1")}  # fmt: skip
     state = {}
-    for name, weight in ThumbnailNetwork(1.0, 1.0, 2, 1000).state_dict().items():
+    for name, weight in EfficientNetLite(1.0, 1.0, 2, 1000).state_dict().items():
         *path, layer, kind = name.split(".")
         if layer == "classify":
             state[f"_fc.{kind}"] = torch.randn_like(weight)
@@ -205,22 +219,34 @@ def test_a_published_checkpoint_is_folded(tmp_path: Path) -> None:
             state[f"{prefix}{norm}.num_batches_tracked"] = torch.tensor(1)
     path = tmp_path / "efficientnet-lite0-x.pth"
     torch.save(state, path)
-    network = load_efficientnet_lite(path, ("n01440764", "n03888257"))
+    network = load_published(path)
     x = torch.rand(2, 3, 8, 8)
     plain = F.conv2d(F.pad(x, (0, 1, 0, 1)), state["_conv_stem.weight"], stride=2)
     norm = [state[f"_bn0.{k}"] for k in ("running_mean", "running_var", "weight", "bias")]
     want = F.relu6(F.batch_norm(plain, *norm, eps=1e-3))
     assert torch.allclose(network.stem(x.flip(2, 3)).flip(2, 3), want, atol=1e-4)
+    network.choose([0, 701])
     assert torch.equal(network.classify.weight, state["_fc.weight"][[0, 701]])
-    with pytest.raises(ValueError, match="lite0, lite1, lite2"):
-        load_efficientnet_lite(tmp_path / "other.pth", ("n01440764",))
+    with pytest.raises(ValueError, match="efficientnet-lite0, efficientnet-lite1"):
+        load_published(tmp_path / "other.pth")
     (tmp_path / "lite1.pth").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="holds no EfficientNet"):
-        load_efficientnet_lite(tmp_path / "lite1.pth", ("n01440764",))
+    with pytest.raises(ValueError, match="holds no efficientnet-lite1"):
+        load_published(tmp_path / "lite1.pth")
 
 
 CLASSES = ("n01440764", "n02099601")
-SETTINGS = ClassifierSettings(size=64, epochs=2, batch_size=4, lr=1e-3)
+
+
+def make_recipe(student: dict[str, object] | None = None, **keys: object) -> Recipe:
+    """The recipe of a small thumbnail classifier."""
+    return from_config(
+        {
+            "name": "test",
+            "run": {"size": 64, "batch_size": 4},
+            "student": student or {"stem_stride": 1},
+            "task": [{"type": "classify_thumbnails", "epochs": 2, "rate": 1e-3, **keys}],
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -241,54 +267,92 @@ def photos(folder: Path) -> Photos:
 
 
 @pytest.fixture(scope="module")
-def teacher() -> ThumbnailNetwork:
+def teacher() -> Any:
+    networks = pytest.importorskip("learned_downscale.thumbnet.networks")
     torch.manual_seed(0)
-    return ThumbnailNetwork(1.0, 1.0, 2, len(CLASSES)).eval().requires_grad_(False)
+    network = EfficientNetLite(0.25, 0.25, 2, len(CLASSES))
+    return networks.Reader(network).eval().requires_grad_(False)
+
+
+def thumbnails(photos: Photos, recipe: Recipe) -> Any:
+    library = pytest.importorskip("learned_downscale.thumbnet.classifier")
+    return library.Thumbnails(photos, recipe.settings.tasks[0], recipe.settings.run)
 
 
 def test_batches_of_thumbnails(photos: Photos) -> None:
-    batches = Thumbnails(photos, SETTINGS)
-    first = [batches[i] for i in range(3)]
-    assert sorted(torch.cat([index for _, index in first]).tolist()) == list(range(12))
+    batches = thumbnails(photos, make_recipe())
+    first = [batches.take(i) for i in range(3)]
+    assert sorted(torch.cat([batch.index for batch in first]).tolist()) == list(range(12))
     shapes = set()
     for i in range(30):
-        x_s, index = batches[i]
-        again, _ = batches[i]
-        assert torch.equal(x_s, again) and x_s.min() >= 0 and x_s.max() <= 1
-        assert len(index) == len(x_s) == 4
-        shapes.add(tuple(x_s.shape[2:]))
+        batch, again = batches.take(i), batches.take(i)
+        assert torch.equal(batch.x, again.x) and batch.x.min() >= 0 and batch.x.max() <= 1
+        assert len(batch.index) == len(batch.x) == 4
+        assert torch.equal(batch.labels, photos.labels[batch.index])
+        part = batches.take(i, slice(1, None, 2))  # one of two processes
+        assert torch.equal(part.x, batch.x[1::2]) and torch.equal(part.index, batch.index[1::2])
+        shapes.add(tuple(batch.x.shape[2:]))
     assert len(shapes) > 5 and any(h != w for h, w in shapes)
 
 
 def test_thumbnails_are_what_resize_makes(photos: Photos) -> None:
-    clean = ClassifierSettings(size=64, batch_size=4, jpeg=0, jitter=0, min_crop=1)
-    batches = Thumbnails(photos, clean)
-    x_s, index = next(b for b in map(batches.__getitem__, range(99)) if b[0].shape[-1] == 16)
-    images = photos.images[index]
+    clean = make_recipe(jpeg=0, jitter=0, min_crop=1)
+    batches = thumbnails(photos, clean)
+    batch = next(b for b in map(batches.take, range(99)) if b.x.shape[-1] == 16)
+    images = photos.images[batch.index]
     for i in range(4):
-        sides = [resize(image, 4).float() / 255 for image in (images[i], images[i].flip(2))]
-        assert any(torch.allclose(x_s[i], one, atol=1e-6) for one in sides)
+        both = [resize(image, 4).float() / 255 for image in (images[i], images[i].flip(2))]
+        assert any(torch.allclose(batch.x[i], one, atol=1e-6) for one in both)
+    from learned_downscale.thumbnet.classifier import make_thumbnails
+
+    photo = Image.fromarray(images[0].permute(1, 2, 0).numpy())
+    want = np.asarray(photo.resize((16, 12), Image.Resampling.HAMMING))
+    got = make_thumbnails(images[:1], (16, 12), "hamming")[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(got, want)
 
 
-def test_resume_ends_in_the_same_state(
-    photos: Photos, teacher: ThumbnailNetwork, tmp_path: Path
-) -> None:
+def test_resume_ends_in_the_same_state(photos: Photos, teacher: Any, tmp_path: Path) -> None:
+    from learned_downscale.thumbnet.train import train
+
     history: list[dict[str, float]] = []
-    whole = train_classifier(
-        SETTINGS, photos, teacher, tmp_path / "whole", lambda _, __, t: history.append(t)
+    recipe = make_recipe()
+    _, whole = train(
+        recipe, photos, teacher, tmp_path / "whole", lambda _, __, t: history.append(t)
     )
     assert len(history) == 6
     for terms in history:
         want = 0.3 * terms["CL"] + 0.7 * terms["KD"] + terms["FM"]
         assert terms["loss"] == pytest.approx(want, rel=1e-5)
     for stop in (2, None):
-        parts = train_classifier(SETTINGS, photos, teacher, tmp_path / "parts", stop_after=stop)
+        _, parts = train(recipe, photos, teacher, tmp_path / "parts", stop_after=stop)
     before, after = teacher.state_dict(), whole.state_dict()
     assert all(torch.equal(v, parts.state_dict()[k]) for k, v in after.items())
-    assert not torch.equal(before["stem.weight"], after["stem.weight"])
+    assert not torch.equal(before["network.stem.weight"], after["network.stem.weight"])
+    assert whole.network.config["stem_stride"] == 1
+
+
+def foreign() -> Any:
+    """A network without features that could be compared with T's."""
+    network: Any = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, len(CLASSES))
+    )
+    network.labels = list(CLASSES)
+    return network
+
+
+def test_networks_whose_features_differ(photos: Photos, teacher: Any, tmp_path: Path) -> None:
+    from learned_downscale.thumbnet.train import train
+
+    recipe = make_recipe(student={"network": "test_classifier:foreign"})
+    with pytest.raises(ValueError, match="compares the features of S and T"):
+        train(recipe, photos, teacher, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_calibration() -> None:
+    pytest.importorskip("transformers", reason="needs the extra [train]")
+    from learned_downscale.thumbnet.classifier import best_temperature, calibration_error
+
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (4000, 5))
     honest = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -303,80 +367,65 @@ def test_calibration() -> None:
 
 
 def test_train_and_evaluate_commands(
-    folder: Path, teacher: ThumbnailNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, teacher: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From photos to a weights folder that classifies, with a card that says what it is."""
+    """From photos to a weights folder that classifies, with a card that describes it."""
     networks = pytest.importorskip("learned_downscale.thumbnet.networks")
-    monkeypatch.setattr(networks, "load_efficientnet_lite", lambda path, classes: teacher)
-    (tmp_path / "lite0.pth").write_bytes(b"")
+    from learned_downscale.thumbnet import card
+    from learned_downscale.thumbnet import classifier as library
+
+    monkeypatch.setattr(networks, "load_reader", lambda name, classes: teacher)
     (tmp_path / "labels.json").write_text(json.dumps({"n01440764": "tench"}))
     out, other = tmp_path / "mine", tmp_path / "other"
-    for where, downscaler in ((out, "learned"), (other, "bicubic")):
+    for where, kind in ((out, "default"), (other, "bicubic")):
+        changes = ["run.size=64", "student.input_scale=1.0", "task.0.epochs=1", "task.1.epochs=1",
+                   "task.2.epochs=1", f"task.2.thumbnails={kind}"]  # fmt: skip
         result = run(
-            "train-classifier", "--data", folder, "--teacher", tmp_path / "lite0.pth",
-            "--run", tmp_path / downscaler, "--out", where, "--size", 64, "--epochs", 1,
-            "--downscaler", downscaler, "--labels", tmp_path / "labels.json",
+            "train", "--recipe", "thumbnail20", "--data", folder, "--teacher", "efficientnet-lite2",
+            "--run", tmp_path / kind, "--out-student", where, "--labels", tmp_path / "labels.json",
+            *(part for change in changes for part in ("--set", change)),
         )  # fmt: skip
         assert result.exit_code == 0 and str(where) in result.stdout, result.output
-    assert ThumbnailClassifier.from_pretrained(out).labels == ("tench", "n02099601")
+    trained = ThumbnailClassifier.from_pretrained(out)
+    assert trained.labels == ("tench", "n02099601") and trained.sizes == Sizes()
     assert "Not measured" in (out / "README.md").read_text()
     monkeypatch.setattr(library, "ROUNDS", 1)
     with monkeypatch.context() as patched:  # refused before anything is measured
-        patched.setattr(library, "_read", None)
-        result = run(
-            "evaluate-classifier", out, "--data", folder, "--against", ROOT / "weights" / "x4"
-        )
+        patched.setattr(library, "_probabilities", None)
+        result = run("evaluate", out, ROOT / "weights" / "x4", "--data", folder)
         assert result.exit_code == 1 and "describe a classifier" in result.stderr
-    result = run(
-        "evaluate-classifier", out, "--data", folder, "--size", 256, "--against", other, "--write"
-    )
+    result = run("evaluate", out, other, "--data", folder, "--size", 256, "--card", out)
     assert result.exit_code == 0, result.output
-    card = (out / "README.md").read_text()
+    text = (out / "README.md").read_text()
     table = [line for line in result.stdout.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + 11 + 3 and all(line in card for line in table)
+    assert len(table) == 2 + 11 + 3 and all(line in text for line in table)
+    assert "task.2.thumbnails=bicubic" in table[-1]
     config = json.loads((out / "config.json").read_text())
     assert ThumbnailClassifier.from_pretrained(out).temperature == config["temperature"] != 1
-    assert "none of those labels are right" in library.facts(
+    assert "none of those labels are right" in card.facts(
         config["figures"] | {"named": 0, "right_of_named": None}
     )
+    one = Photos(torch.zeros(1, 3, 256, 256), torch.zeros(1), CLASSES, ("a",))
     with pytest.raises(ValueError, match="one photo"):
-        library.evaluate(out, Photos(torch.zeros(1, 3, 256, 256), torch.zeros(1), CLASSES, ("a",)))
+        library.evaluate(one, [out])
 
 
-def test_the_bundled_card_is_its_configs() -> None:
-    folder = ROOT / "weights" / "thumbnail20"
-    config = json.loads((folder / "config.json").read_text())
-    assert (folder / "README.md").read_text() == render("thumbnail20", config)
-    assert {row["trained_on"] for row in config["figures"]["rows"]} == {"learned", "bicubic"}
+def test_labels(tmp_path: Path) -> None:
+    from learned_downscale.cli.train import _read_labels
 
-
-def test_wrong_usage(folder: Path, tmp_path: Path) -> None:
-    def labels(content: object) -> Path:
-        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps({CLASSES[1]: "golden retriever"}))
+    assert _read_labels(path, CLASSES) == {CLASSES[0]: CLASSES[0], CLASSES[1]: "golden retriever"}
+    assert list(_read_labels(None, CLASSES)) == list(CLASSES)
+    wrong: tuple[tuple[object, str], ...] = (
+        ({"n1": "tench"}, "names n1"),
+        (dict.fromkeys(CLASSES, "x"), "several"),
+        ({CLASSES[0]: None}, "a JSON object"),
+    )
+    for content, message in wrong:
         path.write_text(json.dumps(content))
-        return path
-
-    (tmp_path / "lite0.pth").write_bytes(b"")
-    common = ["train-classifier", "--data", folder, "--teacher", tmp_path / "lite0.pth",
-              "--run", tmp_path / "run"]  # fmt: skip
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    for more, says in (
-        (["--out", tmp_path / "mine"], "not replaced"),
-        (["--out", tmp_path / "new"], "holds no EfficientNet"),
-        (["--out", tmp_path / "new", "--lr", 0], "lr is 0"),
-        (["--out", tmp_path / "new", "--jpeg", 2], "jpeg is 2"),
-        (["--out", tmp_path / "new", "--cl", 0, "--kd", 0, "--fm", 0], "nothing would train S"),
-        (
-            ["--out", tmp_path / "new", "--start-from", ROOT / "weights" / "thumbnail20"],
-            "knows 20 other classes than the 2 of",
-        ),
-        (["--out", tmp_path / "new", "--labels", labels({"n1": "tench"})], "names n1"),
-        (["--out", tmp_path / "new", "--labels", labels(dict.fromkeys(CLASSES, "x"))], "several"),
-        (["--out", tmp_path / "new", "--labels", labels({CLASSES[0]: None})], "a JSON object"),
-    ):
-        result = run(*common, *more)
-        assert result.exit_code == 2 and says in result.stderr, result.stderr
+        with pytest.raises(ValueError, match=message):
+            _read_labels(path, CLASSES)
 
 
 @pytest.mark.shared_data

@@ -28,9 +28,7 @@ TABLES: dict[str, Any] = {
 }
 
 
-def make_recipe(
-    tasks: list[dict[str, Any]] | None = None, **tables: dict[str, Any]
-) -> Recipe:
+def make_recipe(tasks: list[dict[str, Any]] | None = None, **tables: dict[str, Any]) -> Recipe:
     """`TABLES` with other tasks, and with keys of tables changed."""
     made = copy.deepcopy(TABLES)
     for name, table in tables.items():
@@ -45,7 +43,7 @@ def supervised(**keys: Any) -> dict[str, Any]:
 
 
 def reconstruct(**keys: Any) -> dict[str, Any]:
-    return {"type": "reconstruct", "epochs": 2, "crop": 0.5, **keys}
+    return {"type": "reconstruct", "epochs": 2, "min_crop": 0.5, "max_crop": 0.5, **keys}
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
-"""The model card of trained weights, written from their config.json alone."""
+"""Trained weights as folders, and their model cards, which are written from config.json alone."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,104 +16,17 @@ from learned_downscale.core.decoder import Decoder
 from learned_downscale.core.downscaler import Downscaler
 from learned_downscale.readers.architectures import architecture_of, load_network
 from learned_downscale.readers.bundled import Sizes
-from learned_downscale.thumbnet import costs, evaluate, evaluate_classifier, recipe
+from learned_downscale.readers.network import ClassifierNetwork
+from learned_downscale.thumbnet import classifier, costs, evaluate, recipe
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.networks import Reader
 from learned_downscale.thumbnet.recipe import Recipe
-from learned_downscale.thumbnet.tables import as_changes, markdown
-from learned_downscale.thumbnet.train import DOWNSCALER, STUDENT, load_recipe
+from learned_downscale.thumbnet.settings import Settings
+from learned_downscale.thumbnet.tables import markdown
+from learned_downscale.thumbnet.train import DOWNSCALER, STUDENT, load_recipe, make_student
 
-_CARD = """\
----
-library_name: learned_downscale
-license: other
-license_name: {license}
-pipeline_tag: {pipeline}
-tags: [{tags}]
----
-
-# {name}: {title}
-
-{what}
-
-```python
-{code}
-```
-
-{use}
-
-## Licence and data
-
-Licence of these weights: {license}.{note}
-
-Trained on {photos:,} photos of {classes} classes:
-
-{data}
-
-## Figures
-
-{figures}
-
-## Recipe
-
-`learned-downscale train --recipe {recipe}{changes}`; the teacher is {teacher}. Formulas of the losses: `learned_downscale/thumbnet/losses.py`.
-
-```toml
-{tables}
-```
-"""
-
-_PAPER = '"ThumbNet: One Thumbnail Image Contains All You Need for Recognition" (ACM MM 2020)'
-
-_DOWNSCALER = f"""\
-A network of {{parameters:,}} parameters that makes images {{factor}} times smaller in width and
-height and keeps detail that classifiers need. It is the downscaler of Zhao and
-Ghanem, {_PAPER}.
-The paper does not give its layers; these are ours."""
-
-_PLAIN = """\
-**Use**: thumbnails of photos that people or pretrained networks look at later. **Not for**:
-enlarging, masks or label maps, and images whose values are measurements. On images other than
-photos it has not been measured."""
-
-_DECODER = """\
-**Use**: thumbnails for networks with the decoder in front. It reconstructs an RGB tensor at
-{times} times the thumbnail's width and height, which any pretrained network accepts:
-
-```python
-decoder = learned_downscale.Decoder.from_pretrained("{name}")
-network = torch.nn.Sequential(decoder, network)
-```
-
-The detail is of no use without the decoder. **Not for**: enlarging, masks or label maps, and images
-whose values are measurements. On images other than photos it has not been measured."""
-
-_QIM = """
-
-The detail is embedded in the {bits} low bits of each channel by quantisation index modulation
-(QIM). No channel is more than {half} levels off the bicubic thumbnail, except at black and white.
-Store thumbnails as PNG or lossless WebP, and decode them before they are turned, mirrored or
-scaled. Grey images have no room for the payload and are refused."""
-
-_JPEG = """
-
-Downscaler and decoder were trained through JPEG of quality 70 to 95 without chroma subsampling, as
-`learned-downscale convert` saves thumbnails. In Pillow: `save(path, quality=95, subsampling=0)`."""
-
-_CLASSIFIER = f"""\
-A network of {{parameters:,}} parameters that classifies thumbnails. It is the student of Zhao
-and Ghanem, {_PAPER}.
-Its architecture is {{architecture}}."""
-
-_CLASSES = """\
-**Classes** ({count}): {labels}.
-
-**Use**: thumbnails with a short side of {smallest} to {largest} px{of}. **Not for**: decisions
-about people or safety, and images of anything else: it knows these classes only. Below a
-probability of {threshold:g} it says "none of these"; how many other images that catches has not
-been measured."""
-
-_NOT_MEASURED = "Not measured: `learned-downscale evaluate --card` writes them here."
+# Below this probability a new classifier says "none of these".
+THRESHOLD = 0.5
 
 
 def describe(made: Recipe, photos: Photos, **about: Any) -> dict[str, Any]:
@@ -123,113 +37,121 @@ def describe(made: Recipe, photos: Photos, **about: Any) -> dict[str, Any]:
 
 def save_downscaler(folder: Path, E: Any, S: Reader, training: dict[str, Any]) -> None:
     """Write a trained E, and the decoder of its S, into a weights folder with its card."""
-    networks = [E, S.decoder] if isinstance(S.decoder, Decoder) else [E]
+    _save(folder, [E], S, {"training": training})
+
+
+def save_student(
+    folder: Path, S: Reader, made: Settings, labels: dict[str, str], training: dict[str, Any]
+) -> None:
+    """Write a trained S into a weights folder, for `ThumbnailClassifier.from_pretrained`: it needs
+    neither the teacher nor the training code.
+
+    labels: the readable label of each class folder, in the order of S's outputs.
+    """
+    about: dict[str, Any] = {
+        "classes": [{"wordnet_id": name, "label": label} for name, label in labels.items()],
+        "threshold": THRESHOLD,
+        "temperature": 1.0,
+        "training": training,
+    }
+    if made.downscaler is not None:
+        # half and twice what it was trained on; only its own downscaler makes its thumbnails
+        side = made.run.size // made.downscaler.factor
+        about["sizes"] = {"smallest": max(1, side // 2), "largest": 2 * side, "shrinks": False}
+    _save(folder, [S.network], S, about)
+
+
+def _save(folder: Path, networks: list[Any], S: Reader, about: dict[str, Any]) -> None:
+    if isinstance(S.decoder, Decoder):
+        networks.append(S.decoder)
     config = {network.kind: network.config for network in networks}
-    text = render(folder.name, {**config, "training": training})
-    pretrained.save(folder, networks, text, training=training)
+    pretrained.save(folder, networks, render(folder.name, config | about), **about)
+
+
+def check_student(made: Settings, teacher: Reader, classes: tuple[str, ...]) -> None:
+    """Raise ValueError if the student could not be loaded without the library that made it."""
+    network = make_student(made, teacher, classes).network
+    if not isinstance(network, ClassifierNetwork):
+        raise ValueError(
+            f"a student of the architecture {type(network.model).__name__} would need its own "
+            "library wherever it is loaded; train a ResNet or an EfficientNet-Lite "
+            "(--set student.network=efficientnet-lite0), or leave --out-student out"
+        )
 
 
 def render(name: str, config: Mapping[str, Any]) -> str:
     """The text of the card of weights called `name`: a downscaler's, or a classifier's."""
     training = config["training"]
     made = recipe.from_config(training["recipe"])
-    own = _classifier(name, config, made) if "classifier" in config else _downscaler(name, config)
-    return _CARD.format(
+    tail = {
+        "note": f" {training['note']}" if training["note"] else "",
+        "changes": "".join(f" --set {c}" for c in recipe.as_changes(made.changes)),
+        "tables": recipe.as_toml(made.tables),
+        "data": "\n".join(f"- {item}" for item in training["data"]),
+        "figures": _figures(config.get("figures")),
+        "recipe": made.name,
+    }
+    head = (_classifier if "classifier" in config else _downscaler)(name, config, made)
+    return head + "\n\n" + _text("tail", **{**training, **tail}) + "\n"
+
+
+def _text(part: str, /, **values: Any) -> str:
+    """A part of the card, from cards/PART.md."""
+    path = files("learned_downscale.thumbnet").joinpath("cards", f"{part}.md")
+    return path.read_text(encoding="utf-8").removesuffix("\n").format(**values)
+
+
+def _downscaler(name: str, config: Mapping[str, Any], made: Recipe) -> str:
+    E, use = Downscaler(**config["downscaler"]), _text("plain")
+    if "decoder" in config:
+        use = _text("decoder", name=name, times=config["decoder"]["factor"])
+        if E.qim > 1:
+            use += _text("qim", bits=E.qim.bit_length() - 1, half=E.qim // 2)
+        if any(task.jpeg for task in made.settings.tasks):
+            use += _text("jpeg")
+    return _text(
+        "downscaler",
         name=name,
-        recipe=made.name,
-        changes="".join(f" --set {c}" for c in as_changes(made.changes)),
-        tables=recipe.as_toml(made.tables),
-        data="\n".join(f"- {item}" for item in training["data"]),
-        figures=_figures(config.get("figures")),
-        **own,
-        note=f" {training['note']}" if training["note"] else "",
-        classes=training.get("classes") or len(config["classes"]),
-        **{k: training[k] for k in ("photos", "teacher", "license")},
+        license=config["training"]["license"],
+        parameters=costs.parameters(E),
+        factor=E.factor,
+        weights="" if name in ("x2", "x4") else f', weights="{name}"',
+        use=use,
     )
 
 
-def _downscaler(name: str, config: Mapping[str, Any]) -> dict[str, str]:
-    E = Downscaler(**config["downscaler"])
-    use = _PLAIN
-    if "decoder" in config:
-        use = _DECODER.format(name=name, times=config["decoder"]["factor"])
-        more = _QIM.format(bits=E.qim.bit_length() - 1, half=E.qim // 2)
-        use += more if E.qim > 1 else ""
-        tasks = recipe.from_config(config["training"]["recipe"]).settings.tasks
-        use += _JPEG if any(getattr(task, "jpeg", 0) for task in tasks) else ""
-    weights = "" if name in ("x2", "x4") else f', weights="{name}"'
-    return {
-        "title": f"a learned downscaler, x{E.factor}",
-        "pipeline": "image-to-image",
-        "tags": "downscaling, thumbnails, thumbnet",
-        "what": _DOWNSCALER.format(parameters=costs.parameters(E), factor=E.factor),
-        "code": "import learned_downscale\n\n"
-        f"thumbnail = learned_downscale.resize(image, {E.factor}{weights})",
-        "use": use,
-    }
-
-
-def _classifier(name: str, config: Mapping[str, Any], made: Recipe) -> dict[str, str]:
-    table = config["classifier"]
-    network = architecture_of(table)(**table)
-    sizes = Sizes(**config.get("sizes", {}))
-    of = ""
-    if made.settings.downscaler is not None:
-        of = f", made by the downscaler ({made.settings.downscaler.kind}) that it was trained with"
-    return {
-        "title": "a thumbnail classifier",
-        "pipeline": "image-classification",
-        "tags": "thumbnails, thumbnet",
-        "what": _CLASSIFIER.format(
-            parameters=costs.parameters(network), architecture=type(network).__name__
-        ),
-        "code": "from learned_downscale import ThumbnailClassifier\n\n"
-        f'classifier = ThumbnailClassifier.from_pretrained("{name}")\n'
-        'print(classifier("thumbnail.png"))',
-        "use": _CLASSES.format(
-            count=len(config["classes"]),
-            labels=", ".join(entry["label"] for entry in config["classes"]),
-            threshold=config["threshold"],
-            smallest=sizes.smallest,
-            largest=sizes.largest,
-            of=of,
-        ),
-    }
+def _classifier(name: str, config: Mapping[str, Any], made: Recipe) -> str:
+    network = architecture_of(config["classifier"])(**config["classifier"])
+    return _text(
+        "classifier",
+        name=name,
+        license=config["training"]["license"],
+        parameters=costs.parameters(network),
+        architecture=type(network).__name__,
+        count=len(config["classes"]),
+        labels=", ".join(entry["label"] for entry in config["classes"]),
+        threshold=config["threshold"],
+        of="" if made.settings.downscaler is None else ", made by the downscaler of its training",
+        **asdict(Sizes(**config.get("sizes", {}))),
+    )
 
 
 def _figures(figures: Mapping[str, Any] | None) -> str:
     if figures is None:
-        return _NOT_MEASURED
+        return "Not measured: `learned-downscale evaluate --card` writes them here."
     of_runs = "system" in figures["rows"][0]
-    rows: list[Any] = [
-        evaluate.Row(**row) if of_runs else evaluate_classifier.Row(**row)
-        for row in figures["rows"]
-    ]
-    more = _RUNS if of_runs else facts(figures)
-    return (
-        f"On {figures['data']}.\n\n{markdown(rows)}\n\n{more}\n\n"
-        f"Printed by\n\n```\n{figures['command']}\n```"
-    )
-
-
-_RUNS = """\
-`original`: the teacher on the photos themselves. The other rows: the student of the recipe on the
-thumbnails of the downscaler or filter. PSNR: 8-bit thumbnails against Pillow's bicubic, mean over
-the photos. With one seed a row, differences below about 1 point of top-1 are noise."""
+    row = evaluate.Row if of_runs else classifier.Row
+    table = markdown([row(**values) for values in figures["rows"]])
+    more = _text("runs") if of_runs else facts(figures)
+    command = f"Printed by\n\n```\n{figures['command']}\n```"
+    return f"On {figures['data']}.\n\n{table}\n\n{more}\n\n{command}"
 
 
 def facts(figures: Mapping[str, Any]) -> str:
     """The figures of a classifier that are not in the table."""
     right = figures["right_of_named"]
     share = "none of those labels" if right is None else f"{right:.1f} % of those labels"
-    return (
-        f"Speed: {figures['per_second']:.0f} thumbnails of 56 px a second, on all cores. At factor "
-        f"4, {figures['named']:.1f} % of the thumbnails get a label (probability "
-        f"{figures['threshold']} or more), and {share} are right. The temperature, "
-        f"{figures['temperature']:.3f}, was chosen on every other photo; on the rest it lowers the "
-        f"expected calibration error (ECE, 15 bins) from {figures['ece_before']:.1f} to "
-        f"{figures['ece_after']:.1f} %. One seed: differences below about 1 point are noise."
-    )
+    return _text("facts", share=share, **figures)
 
 
 def check_card(folder: Path, runs: Sequence[Path]) -> int:
@@ -241,24 +163,19 @@ def check_card(folder: Path, runs: Sequence[Path]) -> int:
             config.json does not say how they were trained.
     """
     config = json.loads((folder / pretrained.CONFIG).read_text(encoding="utf-8"))
-    if "training" not in config:
-        raise ValueError(f"{folder} does not say how the weights were trained; it has no card")
-    mine = recipe.from_config(config["training"]["recipe"]).settings.downscaler
+    training = config.get("training")
+    mine = recipe.from_config(training["recipe"]).settings.downscaler if training else None
     if mine is None:
-        raise ValueError(f"{folder} is a classifier without a downscaler; measure it alone")
+        raise ValueError(f"{folder} does not name a downscaler that it was trained with")
     if "classifier" in config:
         network: Any = load_network(folder)
         file, prefix = STUDENT, "network."
     else:
         network, file, prefix = pretrained.load(Downscaler, folder), DOWNSCALER, ""
-    made = {run: load_recipe(run).settings for run in runs}
+    made = [load_recipe(run).settings for run in runs]
     if not any(_same(network, run / file, prefix) for run in runs):
-        raise ValueError(
-            f"{folder} holds not the weights of {', '.join(map(str, runs)) or 'a run'}"
-        )
-    students = {
-        m.student for m in made.values() if m.downscaler and m.downscaler.factor == mine.factor
-    }
+        raise ValueError(f"{folder} holds not the weights of {', '.join(map(str, runs))}")
+    students = {m.student for m in made if m.downscaler and m.downscaler.factor == mine.factor}
     if len(students) > 1:
         raise ValueError(
             "a card compares thumbnails, all else equal, but the runs have different students; "
@@ -269,19 +186,17 @@ def check_card(folder: Path, runs: Sequence[Path]) -> int:
 
 def _same(network: Any, file: Path, prefix: str) -> bool:
     """Whether a run's file holds these weights, which may have been rounded to float16."""
-    mine, theirs = network.state_dict(), load_file(file)
-    if network.float16:
-        theirs = {k: v.half().float() for k, v in theirs.items()}
+    theirs = {k: v.half().float() if network.float16 else v for k, v in load_file(file).items()}
     return all(
         prefix + k in theirs and theirs[prefix + k].shape == v.shape and theirs[prefix + k].equal(v)
-        for k, v in mine.items()
+        for k, v in network.state_dict().items()
     )
 
 
 def add_figures(folder: Path, figures: Mapping[str, Any], rows: Sequence[Any]) -> None:
     """Write what was measured into config.json and the card of a weights folder.
 
-    figures: "data", "command" and, of a classifier, what `evaluate_classifier` gave; its
+    figures: "data", "command" and, of a classifier, what `classifier.evaluate` gave; its
     temperature becomes the folder's.
     """
     config = json.loads((folder / pretrained.CONFIG).read_text(encoding="utf-8"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -46,13 +48,11 @@ def activation_bytes(network: nn.Module, x: Tensor) -> int:
             tensors = [t for t in (*inputs, output) if isinstance(t, Tensor)]
             largest = max(largest, sum(t.numel() * t.element_size() for t in tensors))
 
-    leaves = [m for m in network.modules() if not list(m.children())]
-    hooks = [m.register_forward_hook(look) for m in leaves]
-    try:
+    with ExitStack() as hooks:
+        for module in network.modules():
+            if not list(module.children()):
+                hooks.callback(module.register_forward_hook(look).remove)
         network(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return largest
 
 

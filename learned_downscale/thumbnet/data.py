@@ -6,9 +6,8 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -39,14 +38,6 @@ class Photos:
         listing = "\n".join((*self.names, str(self.images.shape[-1])))
         return hashlib.sha256(listing.encode()).hexdigest()
 
-    def sample(self, per_class: int) -> Photos:
-        """The first `per_class` photos of each class."""
-        keep = torch.cat(
-            [(self.labels == c).nonzero()[:per_class, 0] for c in self.labels.unique()]
-        )
-        names = tuple(self.names[i] for i in keep.tolist())
-        return Photos(self.images[keep], self.labels[keep], self.classes, names)
-
 
 def read_photos(
     paths: Sequence[str | Path], size: int = 224, warn: Callable[[str], None] = lambda line: None
@@ -54,11 +45,10 @@ def read_photos(
     """Read photos in ImageFolder layout: `.../class/file`.
 
     Args:
-        paths: folders (one sub-folder a class) and `.tar` shards (members `.../class/file`);
-            a photo's class is the name of its folder.
-        size: every photo is scaled so that its short side has `size` pixels (bicubic), then
-            cropped to a centred square. Photos that are so already are not touched.
-        warn: is told of every file that could not be read; the rest is used.
+        paths: folders (one sub-folder a class) and `.tar` shards (members `.../class/file`).
+        size: every photo is scaled to a short side of `size` px (bicubic), then cropped to a
+            centred square; one of that size is not changed.
+        warn: is called with a line for every file that cannot be read; the rest is used.
 
     Raises:
         FileNotFoundError: a path is neither a folder nor a tar file.
@@ -139,32 +129,34 @@ class Batch:
     quality: int | None = None
 
 
-class Batches(Protocol):
+class Batches:
     """Endless shuffled batches. Batch `step` depends on (seed, step) alone, so a resumed run gets
     exactly what an uninterrupted one would have got, and so do several processes."""
 
-    batch_size: int
-    steps_per_epoch: int
+    def __init__(self, photos: Photos, batch_size: int, seed: int) -> None:
+        self.batch_size, self.seed = min(batch_size, len(photos)), seed
+        self.photos, self.steps_per_epoch = photos, len(photos) // self.batch_size
+
+    def shuffled(self, step: int) -> Tensor:
+        """The places (N,) of the photos of a batch."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        order = torch.randperm(len(self.photos), generator=generator(self.seed, 0, epoch))
+        return order[within * self.batch_size : (within + 1) * self.batch_size]
 
     def take(self, step: int, part: slice = slice(None)) -> Batch:
         """A batch, or a part of it."""
+        raise NotImplementedError
 
     def smallest(self) -> Batch:
-        """One photo in the smallest crop."""
+        """One photo, in the smallest crop if its size decides what a network can read."""
+        return self.take(0, slice(0, 1))
 
 
-def shuffled(photos: int, batch_size: int, seed: int, step: int) -> Tensor:
-    """The places (N,) of the photos of a batch."""
-    epoch, within = divmod(step, photos // batch_size)
-    order = torch.randperm(photos, generator=generator(seed, 0, epoch))
-    return order[within * batch_size : (within + 1) * batch_size]
-
-
-class Crops:
+class Crops(Batches):
     """Batches of crops at the photos' own resolution: they are never resampled, so the detail that
     E learns from is real. Flips; one crop size a batch, one place an image (ours). Photos are
-    copied to the device once, as uint8.
-    """
+    copied to the device once, as uint8. sizes: of the crops, px, sorted; jpeg: share of the batches
+    with a JPEG quality."""
 
     def __init__(
         self,
@@ -174,16 +166,13 @@ class Crops:
         seed: int,
         jpeg: float = 0.0,
         device: torch.device | str = "cpu",
-    ):
-        """sizes: widths and heights of crops to choose from, px, sorted; jpeg: share of the batches
-        with a JPEG quality."""
+    ) -> None:
+        super().__init__(photos, batch_size, seed)
         self.images, self.labels = photos.images.to(device), photos.labels.to(device)
-        self.batch_size, self.seed = min(batch_size, len(photos)), seed
         self.sizes, self.jpeg = sizes, jpeg
-        self.steps_per_epoch = len(photos) // self.batch_size
 
     def take(self, step: int, part: slice = slice(None)) -> Batch:
-        index = shuffled(len(self.images), self.batch_size, self.seed, step)
+        index = self.shuffled(step)
         chance = generator(self.seed, 1, step)
         size = self.sizes[int(torch.randint(len(self.sizes), (), generator=chance))]
         span = self.images.shape[-1] - size + 1
@@ -191,29 +180,24 @@ class Crops:
         flips = torch.rand(len(index), generator=chance) < 0.5
         saved = float(torch.rand((), generator=chance)) < self.jpeg
         quality = int(torch.randint(70, 96, (), generator=chance)) if saved else None
-        index, corners, flips = (self._here(t[part]) for t in (index, corners, flips))
-        return Batch(
-            self._crops(index, corners, flips, size), self.labels[index], index, step, quality
-        )
+        x = crops(self.images, index[part], corners[part], (size, size), flips[part])
+        index = index[part].to(self.images.device, non_blocking=True)
+        return Batch(x, self.labels[index], index, step, quality)
 
     def smallest(self) -> Batch:
-        zero = self._here(torch.zeros(1).long())
-        x = self._crops(zero, zero.expand(1, 2), zero.bool(), self.sizes[0])
-        return Batch(x, self.labels[zero], zero, 0, 70 if self.jpeg else None)
+        size, batch = self.sizes[0], self.take(0, slice(0, 1))
+        return replace(batch, x=batch.x[..., :size, :size], quality=70 if self.jpeg else None)
 
-    def _here(self, choice: Tensor) -> Tensor:
-        """Where the photos are; a GPU is not waited for."""
-        return choice.to(self.images.device, non_blocking=True)
 
-    def _crops(self, index: Tensor, corners: Tensor, flips: Tensor, size: int) -> Tensor:
-        """(N, 3, size, size) uint8; corners: top and left."""
-        along = torch.arange(size, device=self.images.device)
-        rows = corners[:, :1] + along
-        columns = corners[:, 1:] + torch.where(flips[:, None], along.flip(0), along)
-        x = self.images.permute(0, 2, 3, 1)[
-            index[:, None, None], rows[:, :, None], columns[:, None, :]
-        ]
-        return x.permute(0, 3, 1, 2)
+def crops(
+    images: Tensor, index: Tensor, corners: Tensor, size: tuple[int, int], flips: Tensor
+) -> Tensor:
+    """(N, 3, *size) of images (M, 3, H, W) at places (N,); corners: (N, 2), top and left, px;
+    flips: (N,)."""
+    places = zip(index.tolist(), corners.tolist(), strict=True)
+    height, width = size
+    made = torch.stack([images[i, :, y : y + height, x : x + width] for i, (y, x) in places])
+    return torch.where(flips.to(made.device)[:, None, None, None], made.flip(3), made)
 
 
 def generator(*key: int) -> torch.Generator:

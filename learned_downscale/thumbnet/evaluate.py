@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learned_downscale.core.downscaler import Downscaler
+from learned_downscale.core.similarity import psnr, ssim
 from learned_downscale.core.tensors import bicubic
 from learned_downscale.thumbnet import costs
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.jpeg import jpeg
 from learned_downscale.thumbnet.networks import Reader
-from learned_downscale.thumbnet.recipe import Recipe
-from learned_downscale.thumbnet.tables import as_changes, column
-from learned_downscale.thumbnet.tasks import predict
+from learned_downscale.thumbnet.recipe import as_changes
+from learned_downscale.thumbnet.tables import column
+from learned_downscale.thumbnet.tasks import accuracy, predict
 from learned_downscale.thumbnet.train import load_run
-from learned_downscale.core.similarity import psnr, ssim
 
 
 @dataclass(frozen=True)
@@ -91,30 +91,18 @@ def evaluate(
         inputs = partial(_inputs, quality, None if reader is None else S.decoder, size)
         read = S if reader is None else reader
         top1, top5 = accuracy(predict(read, small, inputs), photos.labels)
-        ratio, similarity = likeness(photos.images, small) if _learned(E) else (None, None)
+        learned = isinstance(E, Downscaler)
+        ratio, similarity = likeness(photos.images, small) if learned else (None, None)
         with torch.no_grad():
             cost = _costs(read, inputs(E(x)))
-        row = Row(
-            *identity(recipe),
-            *(top1, top5, ratio, len(photos), similarity),
-            **cost,
-            downscaler_multiply_adds=costs.downscaler_multiply_adds(E, x),
-        )
-        rows.append(row)
+        made, seed = recipe.settings.downscaler, recipe.settings.run.seed
+        assert made is not None  # looked at above
+        known = ("downscaler.kind", "run.seed")
+        changes = as_changes({k: v for k, v in recipe.changes.items() if k not in known})
+        cost["downscaler_multiply_adds"] = costs.downscaler_multiply_adds(E, x)
+        reached = top1, top5, ratio, len(photos), similarity
+        rows.append(Row(made.kind, recipe.name, changes, made.factor, seed, *reached, **cost))
     return rows
-
-
-def _learned(E: nn.Module) -> bool:
-    return isinstance(E, Downscaler)
-
-
-def identity(recipe: Recipe) -> tuple[str, str, tuple[str, ...], int, int]:
-    """The columns that say which run a row is of: system, recipe, changes, factor and seed."""
-    made = recipe.settings
-    assert made.downscaler is not None
-    own = ("downscaler.kind", "run.seed")
-    changes = as_changes({k: v for k, v in recipe.changes.items() if k not in own})
-    return made.downscaler.kind, recipe.name, changes, made.downscaler.factor, made.run.seed
 
 
 def _costs(reader: nn.Module, inputs: Tensor) -> dict[str, Any]:
@@ -156,10 +144,3 @@ def likeness(images: Tensor, small: Tensor) -> tuple[float, float]:
     pairs = list(zip(*pixels, strict=True))
     ratio, similarity = (statistics.mean(f(a, b) for a, b in pairs) for f in (psnr, ssim))
     return ratio, similarity
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Top-1 and top-5, percent; with fewer than five classes, top-5 is of all there are."""
-    right = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-    top1, top5 = (100 * r.float().mean().item() for r in (right[:, 0], right.any(1)))
-    return top1, top5

@@ -12,54 +12,31 @@ FIRST = ("step", "task", "learning_rate", "loss")
 TIMES = ("seconds", "network_seconds")
 
 
-class Stopwatch:
-    """Seconds spent in its `with` blocks since the last `take`."""
-
-    def __init__(self) -> None:
-        self._sum = self._begun = 0.0
-
-    def __enter__(self) -> None:
-        self._begun = time.perf_counter()
-
-    def __exit__(self, *error: object) -> None:
-        self._sum += time.perf_counter() - self._begun
-
-    def take(self) -> float:
-        seconds, self._sum = self._sum, 0.0
-        return seconds
-
-
 class Log:
     """run/log.csv, one line a step; the learning rate is that of the first parameters which the
     task names.
 
     seconds: since the step before, with its log line and checkpoint; network_seconds: those in
-    which batches, networks and losses were computed and trained.
+    which networks and losses were computed and trained.
     """
 
     def __init__(self, run: Path, terms: Sequence[str], done: int) -> None:
         """terms: names of the loss terms. done: steps that a resumed run has done; later ones are
         done again, and logged again."""
         self.run, self.columns = run, (*FIRST, *terms, *TIMES)
-        path = run / LOG
-        kept = [row for row in read_log(run) if int(row["step"]) <= done] if path.is_file() else []
-        with path.open("w", newline="", encoding="utf-8") as file:
+        known = read_log(run) if (run / LOG).is_file() else []
+        with (run / LOG).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
-            writer.writerows(kept)
+            writer.writerows(row for row in known if int(row["step"]) <= done)
         self._last = time.perf_counter()
 
     def add(
-        self,
-        step: int,
-        task: int,
-        learning_rate: float,
-        terms: dict[str, float],
-        network_seconds: float,
+        self, step: int, task: int, rate: float, terms: dict[str, float], network_seconds: float
     ) -> None:
         """A step; terms that its task does not have stay empty."""
         now = time.perf_counter()
-        row = {"step": step, "task": task, "learning_rate": f"{learning_rate:.3g}"}
+        row = {"step": step, "task": task, "learning_rate": f"{rate:.3g}"}
         row |= {name: f"{value:.5g}" for name, value in terms.items()}
         row |= {"seconds": f"{now - self._last:.4g}", "network_seconds": f"{network_seconds:.4g}"}
         self._last = now
@@ -73,15 +50,17 @@ class Log:
             from matplotlib.figure import Figure
         except ImportError:
             return
-        rows = read_log(self.run)
-        terms = [name for name in self.columns[3:-2] if any(row[name] for row in rows)]
+        rows, terms = read_log(self.run), self.columns[3:-2]
         figure = Figure(figsize=(3.2 * len(terms), 3), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):
             points = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
             width = max(1, len(points) // 50)
             blocks = [points[i : i + width] for i in range(0, len(points), width)]
-            steps = [sum(s for s, _ in block) / len(block) for block in blocks]
-            axes.plot(steps, [sum(v for _, v in block) / len(block) for block in blocks])
+            means = [
+                [sum(values) / len(block) for values in zip(*block, strict=True)]
+                for block in blocks
+            ]
+            axes.plot(*zip(*means, strict=True))
             axes.set_title(name)
             axes.set_xlabel("step")
             axes.set_yscale("log" if all(v > 0 for _, v in points) else "linear")
@@ -95,7 +74,7 @@ def read_log(run: Path) -> list[dict[str, str]]:
 
 
 def network_share(run: Path) -> float:
-    """The part of a run's time in which its networks were computed and trained, from its log."""
+    """The share of a run's time in which its networks were computed and trained, from its log."""
     rows = read_log(run)
     seconds, networks = (sum(float(row[name]) for row in rows) for name in TIMES)
     return networks / seconds

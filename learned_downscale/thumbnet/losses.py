@@ -54,10 +54,7 @@ def _spread(mean: Tensor, mean_of_squares: Tensor) -> Tensor:
 
 
 def classification(logits: Tensor, labels: Tensor) -> Tensor:
-    """L_CL = -log softmax(z_S)_y, mean over the batch.
-
-    Source: the paper.
-    """
+    """L_CL = -log softmax(z_S)_y, mean over the batch. Source: the paper."""
     return F.cross_entropy(logits, labels)
 
 

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -24,28 +24,25 @@ from learned_downscale.readers.labels import match_classes
 from learned_downscale.readers.network import ClassifierNetwork, rescaled
 from learned_downscale.readers.resnet import ResNet
 
+SIDE = 128  # of the image with which feature maps are found, px
+
 
 class Foreign(nn.Module):
     """A classifier of another library or of the user, with its normalisation, on a choice of its
     classes; called like a `ClassifierNetwork`."""
 
+    mean: Tensor
+    std: Tensor
+    outputs: Tensor
+
     def __init__(
-        self,
-        model: nn.Module,
-        mean: Sequence[float],
-        std: Sequence[float],
-        outputs: Sequence[int],
-        input_scale: float = 1.0,
+        self, model: nn.Module, mean: Sequence[float], std: Sequence[float], outputs: Sequence[int]
     ) -> None:
         super().__init__()
-        self.mean: Tensor
-        self.std: Tensor
-        self.outputs: Tensor
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.model, self.input_scale = model.to(memory_format=torch.channels_last), 1.0  # type: ignore[call-overload]
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
         self.register_buffer("outputs", torch.tensor(outputs))
-        self.input_scale = input_scale
 
     def forward(self, x: Tensor) -> Tensor:
         x = (rescaled(x, self.input_scale) - self.mean) / self.std
@@ -94,29 +91,19 @@ class Reader(nn.Module):
 
     @cached_property
     def layers(self) -> list[str]:
-        """Names of the layers whose outputs are the feature maps. Looked for when they are wanted:
-        not every network has any.
-
-        Raises:
-            ValueError: the network has no feature map, or refuses an image of 128 px.
-        """
+        """The layers of the feature maps; looked for when they are wanted: not every network has
+        some."""
         return _last_at_each_stride(self.network)
 
     @contextmanager
     def _kept(self, *layers: str) -> Iterator[list[Tensor]]:
         """What the layers give meanwhile, in their order."""
         kept: list[Tensor] = []
-        hooks = [
-            self.network.get_submodule(layer).register_forward_hook(
-                lambda module, inputs, output: kept.append(output)
-            )
-            for layer in layers
-        ]
-        try:
+        with ExitStack() as hooks:
+            for layer in map(self.network.get_submodule, layers):
+                hook = layer.register_forward_hook(lambda module, inputs, out: kept.append(out))
+                hooks.callback(hook.remove)
             yield kept
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def copied(
         self, decoder: Decoder | None = None, input_scale: float = 1.0, stem_stride: int = 0
@@ -134,8 +121,9 @@ class Reader(nn.Module):
 
 
 def _last_at_each_stride(network: ClassifierNetwork | Foreign) -> list[str]:
-    """The last sub-module at each stride from 4 on to give a feature map of more than one pixel,
-    in their order; the very last one, if there is none."""
+    """The last sub-module at each stride from 4 on to give a feature map of more than one pixel, in
+    their order; the very last one, if there is none. Raises ValueError where there is no map, or
+    the network refuses an image of 128 px."""
     found: dict[int, str] = {}
 
     def look(module: nn.Module, inputs: Any, output: Any, name: str) -> None:
@@ -143,31 +131,20 @@ def _last_at_each_stride(network: ClassifierNetwork | Foreign) -> list[str]:
             found.pop(output.shape[-1], None)
             found[output.shape[-1]] = name
 
-    hooks = [
-        module.register_forward_hook(partial(look, name=name))
-        for name, module in network.named_modules()
-        if name
-    ]
-    side = 128
     try:
-        with torch.no_grad():
-            network(torch.zeros(1, 3, side, side, device=next(network.parameters()).device))
+        with torch.no_grad(), ExitStack() as hooks:
+            for name, module in list(network.named_modules())[1:]:
+                hooks.callback(module.register_forward_hook(partial(look, name=name)).remove)
+            network(torch.zeros(1, 3, SIDE, SIDE, device=next(network.parameters()).device))
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"the network has no feature maps that can be found, as it refuses an image of {side} "
-            f"px ({error}); choose another network, or leave out what needs feature maps"
+            f"the network's feature maps cannot be found, as it refuses an image of {SIDE} px "
+            f"({error}); choose another network, or leave L_FM out"
         ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
     if not found:
-        raise ValueError(
-            "the network has no feature map (N, C, h, w); choose another network, or leave out "
-            "what needs feature maps"
-        )
-    names = list(found.values())
-    largest = side * network.input_scale / 4
-    return [name for width, name in found.items() if width <= largest] or names[-1:]
+        raise ValueError("the network has no feature map (N, C, h, w); leave L_FM out")
+    largest = SIDE * network.input_scale / 4
+    return [name for width, name in found.items() if width <= largest] or [*found.values()][-1:]
 
 
 class FeatureDecoder(nn.Module):
@@ -226,20 +203,18 @@ def load_reader(name: str | Path, classes: Sequence[str]) -> Reader:
         ValueError: T does not know the classes (see `match_classes`), or its preprocessing is
             unknown.
     """
-    text = str(name)
-    imagenet = [f"class {i}" for i in range(1000)]
+    text, labels = str(name), [f"class {i}" for i in range(1000)]
+    ours: ClassifierNetwork | None = None
     if text in VARIANTS or text.endswith(".pth"):
-        network: ClassifierNetwork | Foreign = load_published(name)
-        outputs = match_classes(classes, imagenet)
+        ours = load_published(name)
     elif ":" in text and not Path(name).exists():
         module, _, function = text.partition(":")
         try:
             model = getattr(import_module(module), function)()
         except (ImportError, AttributeError) as error:
             raise OSError(f"no network {text!r}: {error}") from error
-        outputs = match_classes(classes, getattr(model, "labels", imagenet))
+        labels = getattr(model, "labels", labels)
         mean, std = getattr(model, "mean", [0.0] * 3), getattr(model, "std", [1.0] * 3)
-        network = Foreign(model, mean, std, outputs)
     else:
         model, processor, labels = huggingface.load(name)
         mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
@@ -248,9 +223,9 @@ def load_reader(name: str | Path, classes: Sequence[str]) -> Reader:
                 f"{name} does not say how it normalises photos (image_mean, image_std); give it as "
                 "module:callable"
             )
-        outputs = match_classes(classes, labels)
         ours = ResNet.from_transformers(model, mean, std)
-        network = Foreign(model, mean, std, outputs) if ours is None else ours
-    if isinstance(network, ClassifierNetwork):
-        network.choose(outputs)
+    outputs = match_classes(classes, labels)
+    if ours is not None:
+        ours.choose(outputs)
+    network = Foreign(model, mean, std, outputs) if ours is None else ours
     return Reader(network).eval().requires_grad_(False)

@@ -14,6 +14,7 @@ from typing import Any
 from learned_downscale.thumbnet.settings import Settings, parse
 
 SUFFIX = ".toml"
+_FOLDER = files("learned_downscale.thumbnet").joinpath("recipes")
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ def from_config(config: Mapping[str, Any]) -> Recipe:
 
 def published() -> list[str]:
     """Names of the recipes in the package, sorted."""
-    folder = files("learned_downscale.thumbnet").joinpath("recipes")
-    return sorted(p.name.removesuffix(SUFFIX) for p in folder.iterdir() if p.name.endswith(SUFFIX))
+    return sorted(p.name.removesuffix(SUFFIX) for p in _FOLDER.iterdir() if SUFFIX in p.name)
 
 
 def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
@@ -57,18 +57,14 @@ def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         ValueError: it is no TOML, or holds what `settings.parse` refuses; or a change is no
             KEY=VALUE, or names a task that is not there.
     """
-    name = str(name)
-    path = Path(name)
+    name, path = str(name), Path(name)
     if name in published():
-        folder = files("learned_downscale.thumbnet").joinpath("recipes")
-        text = folder.joinpath(name + SUFFIX).read_text(encoding="utf-8")
+        text = _FOLDER.joinpath(name + SUFFIX).read_text(encoding="utf-8")
     elif path.suffix == SUFFIX and path.is_file():
         name, text = path.name, path.read_text(encoding="utf-8")
     else:
-        raise FileNotFoundError(
-            f"no recipe {name!r}; choose {', '.join(published())}, or give a file that ends in "
-            f"{SUFFIX}"
-        )
+        known = ", ".join(published())
+        raise FileNotFoundError(f"no recipe {name!r}; choose {known}, or give a {SUFFIX} file")
     try:
         tables = tomllib.loads(text)
         parse(tables)
@@ -85,6 +81,11 @@ def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         if before is None or before != _settings(changed):
             tables, made[key] = changed, _parsed(value)
     return Recipe(name, made, tables, parse(tables))
+
+
+def as_changes(changes: Mapping[str, Any]) -> tuple[str, ...]:
+    """The changes of a recipe as `--set` takes them."""
+    return tuple(f"{key}={str(value).replace(' ', '')}" for key, value in changes.items())
 
 
 def as_toml(tables: Mapping[str, Any]) -> str:
@@ -126,8 +127,6 @@ def _set(tables: dict[str, Any], key: str, value: Any) -> None:
             at = at[int(part)]
         elif isinstance(at, dict):
             at = at.setdefault(part, {})
-        if not isinstance(at, (dict, list)):
-            raise ValueError(f"{key}: {part} is not a table")
-    if isinstance(at, list):
-        raise ValueError(f"{key}: name a key of the task, such as task.0.epochs")
+    if not isinstance(at, dict):
+        raise ValueError(f"{key} is no key of a table, such as run.seed or task.0.epochs")
     at[last] = value

@@ -1,8 +1,7 @@
 """The tables of a recipe as frozen dataclasses, and what each key means.
 
 A recipe is a TOML file with the tables [run], [downscaler] and [student] and a list of [[task]],
-which are trained one after the other. `recipes/` has one for each published weights. Unknown keys
-and wrong types are refused, with the valid keys listed.
+which are trained one after the other. `recipes/` has one for each published weights.
 """
 
 from __future__ import annotations
@@ -10,19 +9,19 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from learned_downscale.core.filters import FILTERS
 from learned_downscale.core.qim import check_qim
 
 
-def _number(
-    default: Any, low: float | None = None, high: float | None = None, above: float | None = None
-) -> Any:
-    """A field whose values lie from `low` to `high`, or above `above`."""
-    bounds = {"low": low, "high": high, "above": above}
-    return field(default=default, metadata={k: v for k, v in bounds.items() if v is not None})
+def _from(low: float, default: Any, high: float = float("inf"), above: bool = False) -> Any:
+    """A field whose values lie from `low` (or above it) to `high`."""
+    return field(default=default, metadata={"low": low, "high": high, "above": above})
+
+
+def _above_0(default: Any, high: float = float("inf")) -> Any:
+    return _from(0, default, high, above=True)
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,9 @@ class Run:
     always float32.
     """
 
-    size: int = _number(224, above=0)
-    batch_size: int = _number(32, above=0)
-    seed: int = _number(0, low=0)
+    size: int = _above_0(224)
+    batch_size: int = _above_0(32)
+    seed: int = _from(0, 0)
     precision: Literal["float32", "bfloat16"] = "bfloat16"
 
 
@@ -47,12 +46,12 @@ class Downscaler:
     factor: the thumbnail is this many times smaller in width and height. kind: "learned" or a
     filter of `core.filters`. channels: of E's hidden layers. qim: above 1, E embeds its detail
     modulo this in the low bits, which takes a decoder and lossless files. init_from: weights that E
-    and the decoder begin with: a name, a folder, a Hub id or the folder of a finished run.
+    and the decoder begin with: a name, a folder or a Hub id.
     """
 
-    factor: int = _number(4, low=2)
+    factor: int = _from(2, 4)
     kind: str = "learned"
-    channels: int = _number(16, above=0)
+    channels: int = _above_0(16)
     qim: int = 1
     init_from: str = ""
 
@@ -74,14 +73,10 @@ class Student:
     """
 
     network: str = "teacher"
-    decoder_factor: int = _number(0, low=0)
-    decoder_width: int = _number(24, above=0)
-    input_scale: float = _number(1.0, above=0)
-    stem_stride: int = _number(0, low=0)
-
-    def __post_init__(self) -> None:
-        if self.decoder_factor == 1:
-            raise ValueError("decoder_factor is 1; give 2 or more, or 0 for no decoder")
+    decoder_factor: int = _from(0, 0)
+    decoder_width: int = _above_0(24)
+    input_scale: float = _above_0(1.0)
+    stem_stride: int = _from(0, 0)
 
 
 @dataclass(frozen=True)
@@ -90,66 +85,75 @@ class Task:
 
     epochs: rounds through the photos. warmup: share of the steps in which the learning rates rise
     from 0; then they follow a cosine to 0. weight_decay: of AdamW, of all but E, which is too small
-    to need it.
+    to need it. min_crop, max_crop: smallest and largest share of the photo's width and height in a
+    crop. jpeg: share of the batches (`classify_thumbnails`: of the thumbnails) that pass through
+    JPEG of quality 70 (60) to 95 before they are read. cl, kd, fm, mm, ae: weights of the losses
+    L_CL, L_KD, L_FM, L_MM and L_AE, where a task has them; 0 leaves one out.
     """
 
     type: ClassVar[str]
-    epochs: int = _number(1, above=0)
-    warmup: float = _number(0.05, low=0, high=0.99)
-    weight_decay: float = _number(0.05, low=0)
+    epochs: int = _above_0(1)
+    warmup: float = _from(0, 0.05, 0.99)
+    weight_decay: float = _from(0, 0.05)
+    min_crop: float = _above_0(0.85, 1)
+    max_crop: float = _above_0(1.0, 1)
+    jpeg: float = _from(0, 0.0, 1)
+
+    def __post_init__(self) -> None:
+        if self.min_crop > self.max_crop:
+            raise ValueError(f"min_crop is {self.min_crop}, above max_crop, {self.max_crop}")
+        if not self.weights().keys() - {"MM"}:
+            raise ValueError("the weights of all losses but L_MM are 0: nothing is learned")
+
+    def weights(self) -> dict[str, float]:
+        """The weight of each loss term in the sum."""
+        terms = ("mm", "ae", "cl", "kd", "fm")
+        return {t.upper(): getattr(self, t) for t in terms if getattr(self, t, 0)}
 
 
 @dataclass(frozen=True)
 class Downscaling(Task):
     """Keys of the tasks in which E makes the thumbnails.
 
-    downscaler_rate: learning rate of E; 0 freezes it. mm: weight of moment matching, L_MM; 0
-    leaves a loss out. jpeg: share of the batches whose thumbnails pass through JPEG of quality 70
-    to 95 before they are read.
+    downscaler_rate: learning rate of E; 0 freezes it.
     """
 
-    downscaler_rate: float = _number(4e-3, low=0)
-    mm: float = _number(2.0, low=0)
-    jpeg: float = _number(0.0, low=0, high=1)
+    downscaler_rate: float = _from(0, 4e-3)
+    mm: float = _from(0, 2.0)
 
 
 @dataclass(frozen=True)
 class FeatureMapping(Downscaling):
     """The paper's stage 1, without labels: E, S and D reconstruct T's feature map of the photo.
 
-    L = fm L_FM + mm L_MM. student_rate, feature_decoder_rate: learning rates of S and D. min_crop:
-    crops have between this share of the photo's width and height and all of them.
+    L = fm L_FM + mm L_MM. student_rate, feature_decoder_rate: learning rates of S and D.
     """
 
     type = "feature_mapping"
-    student_rate: float = _number(1e-4, low=0)
-    feature_decoder_rate: float = _number(1e-3, low=0)
-    fm: float = _number(1.0, above=0)
-    min_crop: float = _number(0.85, above=0, high=1)
+    # 3e-4 learned more slowly (measured)
+    student_rate: float = _from(0, 1e-4)
+    feature_decoder_rate: float = _from(0, 1e-3)
+    fm: float = _from(0, 1.0)
 
 
 @dataclass(frozen=True)
-class Supervised(Downscaling):
+class Supervised(FeatureMapping):
     """The paper's stage 2: labels, and distillation from T's logits of the whole photos.
 
     L = mm L_MM + cl L_CL + kd L_KD + fm L_FM. student_rate: learning rate of S and its decoder; 0
-    freezes both. feature_decoder_rate: of D, where fm is above 0. temperature: of L_KD.
-    extra_readers: frozen networks that read the thumbnails in S's place, alternated batch by batch.
+    freezes both. temperature: of L_KD. extra_readers: frozen networks that read the thumbnails in
+    S's place, alternated batch by batch.
     """
 
     type = "supervised"
-    # 3e-4 learned more slowly (measured)
-    student_rate: float = _number(1e-4, low=0)
-    feature_decoder_rate: float = _number(1e-3, low=0)
-    min_crop: float = _number(0.85, above=0, high=1)
-    cl: float = _number(0.3, low=0)
-    kd: float = _number(0.7, low=0)
-    fm: float = _number(0.0, low=0)
-    temperature: float = _number(2.0, above=0)
+    fm: float = _from(0, 0.0)
+    cl: float = _from(0, 0.3)
+    kd: float = _from(0, 0.7)
+    temperature: float = _above_0(2.0)
     extra_readers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_some_loss(self)
+        super().__post_init__()
         if self.extra_readers and self.fm:
             raise ValueError("L_FM is for S alone, whose feature map D reads; set fm to 0")
 
@@ -160,20 +164,19 @@ class Reconstruct(Downscaling):
     maps that these have of it.
 
     L = ae L_AE + fm L_FM + mm L_MM. decoder_rate: learning rate of the decoder. readers: the frozen
-    networks, alternated batch by batch; none: pixels alone, an unsupervised auto-encoder. crop: the
-    crops' share of the photo's width and height.
+    networks, alternated batch by batch; none: pixels alone, an unsupervised auto-encoder.
     """
 
     type = "reconstruct"
-    decoder_rate: float = _number(6e-3, low=0)
-    ae: float = _number(40.0, low=0)
-    fm: float = _number(1.0, low=0)
+    min_crop: float = _above_0(0.43, 1)
+    max_crop: float = _above_0(0.43, 1)
+    decoder_rate: float = _from(0, 6e-3)
+    ae: float = _from(0, 40.0)
+    fm: float = _from(0, 1.0)
     readers: tuple[str, ...] = ()
-    crop: float = _number(0.43, above=0, high=1)
 
-    def __post_init__(self) -> None:
-        if not self.ae and not (self.fm and self.readers):
-            raise ValueError("ae is 0 and no readers have feature maps: nothing to reconstruct")
+    def weights(self) -> dict[str, float]:
+        return {k: v for k, v in super().weights().items() if k != "FM" or self.readers}
 
 
 @dataclass(frozen=True)
@@ -182,41 +185,33 @@ class ClassifyThumbnails(Task):
 
     L = cl L_CL + kd L_KD + fm L_FM; L_FM compares the means of the last feature maps.
     thumbnails: "default" (the library's weights) or a filter of Pillow. rate: learning rate.
-    average: memory of the moving average of the steps, which S is. min_crop: smallest share of the
-    photo's width and of its height in a crop. jitter: brightness and contrast change by up to this.
-    jpeg: share of the thumbnails that are saved as JPEG of quality 60 to 95. temperature: of L_KD.
+    average: memory of the moving average of the steps, which S is. jitter: brightness and contrast
+    change by up to this. temperature: of L_KD.
     """
 
     type = "classify_thumbnails"
     thumbnails: str = "default"
-    rate: float = _number(2e-4, above=0)
-    average: float = _number(0.998, low=0, high=1)
-    min_crop: float = _number(0.8, above=0, high=1)
-    jitter: float = _number(0.2, low=0)
-    jpeg: float = _number(0.5, low=0, high=1)
-    cl: float = _number(0.3, low=0)
-    kd: float = _number(0.7, low=0)
+    rate: float = _above_0(2e-4)
+    average: float = _from(0, 0.998, 1)
+    min_crop: float = _above_0(0.8, 1)
+    jitter: float = _from(0, 0.2)
+    jpeg: float = _from(0, 0.5, 1)
+    cl: float = _from(0, 0.3)
+    kd: float = _from(0, 0.7)
     # without it S learned more slowly (measured)
-    fm: float = _number(1.0, low=0)
-    temperature: float = _number(2.0, above=0)
+    fm: float = _from(0, 1.0)
+    temperature: float = _above_0(2.0)
 
     def __post_init__(self) -> None:
-        _check_some_loss(self)
-        filters = [name for name, f in FILTERS.items() if f.resampling is not None]
-        if self.thumbnails not in ("default", *filters):
-            raise ValueError(
-                f"thumbnails is {self.thumbnails!r}; choose default, {', '.join(filters)}"
-            )
+        super().__post_init__()
+        filters = ", ".join(n for n, f in FILTERS.items() if f.resampling is not None)
+        if self.thumbnails not in ("default", *filters.split(", ")):
+            raise ValueError(f"thumbnails is {self.thumbnails!r}; choose default, {filters}")
 
 
-def _check_some_loss(task: Supervised | ClassifyThumbnails) -> None:
-    if not (task.cl or task.kd or task.fm):
-        raise ValueError("cl, kd and fm are all 0: nothing trains S")
-
-
-TASKS: Mapping[str, type[Task]] = MappingProxyType(
-    {t.type: t for t in (FeatureMapping, Supervised, Reconstruct, ClassifyThumbnails)}
-)
+TASKS: dict[str, type[Task]] = {
+    t.type: t for t in (FeatureMapping, Supervised, Reconstruct, ClassifyThumbnails)
+}
 
 
 @dataclass(frozen=True)
@@ -231,41 +226,25 @@ class Settings:
     def __post_init__(self) -> None:
         E, S = self.downscaler, self.student
         alone = [isinstance(task, ClassifyThumbnails) for task in self.tasks]
-        if E is None:
-            if not all(alone) or not alone:
-                raise ValueError(
-                    "there is no [downscaler]; all tasks but classify_thumbnails need it"
-                )
+        if E is None and all(alone) and alone:
             return
-        if any(alone):
-            raise ValueError(
-                "classify_thumbnails uses the library's thumbnails; leave [downscaler] out"
-            )
+        if E is None or any(alone):
+            raise ValueError("every task but classify_thumbnails needs [downscaler], and it none")
         if self.run.size % (2 * E.factor):
             raise ValueError(
-                f"run.size is {self.run.size}; it must be a multiple of twice the factor, "
-                f"{2 * E.factor}"
+                f"run.size is {self.run.size}; give a multiple of twice the factor, {2 * E.factor}"
             )
         if S.decoder_factor > E.factor:
-            raise ValueError(
-                f"student.decoder_factor is {S.decoder_factor}; the photo has no more detail than "
-                f"the factor, {E.factor}: give {E.factor} or less"
-            )
+            raise ValueError(f"student.decoder_factor is above the factor, {E.factor}; lower it")
         if E.qim > 1 and not S.decoder_factor:
             raise ValueError(
                 f"downscaler.qim is {E.qim}, but S has no decoder that reads the payload; set "
                 "student.decoder_factor"
             )
-        if E.qim > 1 and E.kind == "learned" and any(getattr(t, "jpeg", 0) for t in self.tasks):
+        if E.qim > 1 and E.kind == "learned" and any(task.jpeg for task in self.tasks):
             raise ValueError(
-                f"downscaler.qim is {E.qim}, but JPEG destroys the payload; set qim to 1, or the "
-                "tasks' jpeg to 0"
+                f"downscaler.qim is {E.qim}, but JPEG destroys the payload; set qim 1 or jpeg 0"
             )
-
-    @property
-    def thumbnail(self) -> int:
-        """Width and height of the thumbnail of a whole photo, px."""
-        return self.run.size // (4 if self.downscaler is None else self.downscaler.factor)
 
 
 def parse(tables: Mapping[str, Any]) -> Settings:
@@ -276,23 +255,19 @@ def parse(tables: Mapping[str, Any]) -> Settings:
             tables that do not go together; says which and what is valid.
     """
     _check_keys(tables, ("run", "downscaler", "student", "task"), "the recipe")
-    tasks = tables.get("task", [])
+    tasks, made, E = tables.get("task", []), [], tables.get("downscaler")
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise ValueError("task must be a list of tables, written [[task]]")
-    made = []
     for i, table in enumerate(tasks):
-        rest = {key: value for key, value in table.items() if key != "type"}
-        kind = table.get("type")
-        if kind not in TASKS:
-            raise ValueError(f"task.{i}.type is {kind!r}; choose {', '.join(TASKS)}")
-        made.append(_table(TASKS[kind], rest, f"task.{i}"))
+        if table.get("type") not in TASKS:
+            raise ValueError(f"task.{i}.type is {table.get('type')!r}; choose {', '.join(TASKS)}")
+        keys = {key: value for key, value in table.items() if key != "type"}
+        made.append(_table(TASKS[table["type"]], keys, f"task.{i}"))
     return Settings(
-        run=_table(Run, tables.get("run", {}), "run"),
-        downscaler=_table(Downscaler, tables["downscaler"], "downscaler")
-        if "downscaler" in tables
-        else None,
-        student=_table(Student, tables.get("student", {}), "student"),
-        tasks=tuple(made),
+        _table(Run, tables.get("run", {}), "run"),
+        None if E is None else _table(Downscaler, E, "downscaler"),
+        _table(Student, tables.get("student", {}), "student"),
+        tuple(made),
     )
 
 
@@ -307,39 +282,30 @@ def _table(cls: Any, table: Mapping[str, Any], where: str) -> Any:
     """A dataclass from its table."""
     _check_keys(table, tuple(f.name for f in fields(cls)), where)
     hints = typing.get_type_hints(cls)
-    values = {}
-    for each in fields(cls):
-        if each.name in table:
-            name = f"{where}.{each.name}"
-            values[each.name] = _value(table[each.name], hints[each.name], name)
-            _check_range(values[each.name], each.metadata, name)
+    known = {f.name: f.metadata for f in fields(cls)}
     try:
-        return cls(**values)
+        return cls(**{k: _value(v, hints[k], k, **known[k]) for k, v in table.items()})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _value(value: Any, hint: Any, name: str) -> Any:
-    choices = typing.get_args(hint)
+def _value(
+    value: Any, hint: Any, name: str, low: float = 0, high: float = 0, above: bool = False
+) -> Any:
+    """A value of the type and in the range of its field."""
     if hint is float and type(value) is int:
-        return float(value)
+        value = float(value)
     if typing.get_origin(hint) is tuple:
-        if isinstance(value, list) and all(isinstance(v, str) for v in value):
-            return tuple(value)
-        raise ValueError(f"{name} is {value!r}; it must be a list of strings")
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise ValueError(f"{name} is {value!r}; it must be a list of strings")
+        return tuple(value)
     if typing.get_origin(hint) is Literal:
-        if value in choices:
-            return value
-        raise ValueError(f"{name} is {value!r}; choose {', '.join(choices)}")
-    if type(value) is not hint:
+        if value not in typing.get_args(hint):
+            raise ValueError(f"{name} is {value!r}; choose {', '.join(typing.get_args(hint))}")
+    elif type(value) is not hint:
         raise ValueError(f"{name} is {value!r}; it must be of type {hint.__name__}")
+    elif high and not (low < value <= high if above else low <= value <= high):
+        least = f"above {low:g}" if above else f"{low:g} or more"
+        most = "" if high == float("inf") else f", up to {high:g}"
+        raise ValueError(f"{name} is {value}; it must be {least}{most}")
     return value
-
-
-def _check_range(value: Any, bounds: Mapping[str, float], name: str) -> None:
-    if "above" in bounds and not value > bounds["above"]:
-        raise ValueError(f"{name} is {value}; it must be above {bounds['above']:g}")
-    if "low" in bounds and not value >= bounds["low"]:
-        raise ValueError(f"{name} is {value}; it must be {bounds['low']:g} or above")
-    if "high" in bounds and not value <= bounds["high"]:
-        raise ValueError(f"{name} is {value}; it must be {bounds['high']:g} or below")

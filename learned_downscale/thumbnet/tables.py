@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, field, fields
 from typing import Any
 
@@ -32,8 +32,3 @@ def _cell(value: Any, heading: str, form: str, scale: float) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return format(value * scale, form) if form else str(value)
-
-
-def as_changes(changes: Mapping[str, Any]) -> tuple[str, ...]:
-    """The changes of a recipe as `--set` takes them."""
-    return tuple(f"{key}={str(value).replace(' ', '')}" for key, value in changes.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from learned_downscale.core.decoder import Decoder
 from learned_downscale.core.downscaler import Downscaler
 from learned_downscale.thumbnet import recipe as recipes
 from learned_downscale.thumbnet import settings, trainer
+from learned_downscale.thumbnet.classifier import ClassifyThumbnails
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.networks import (
     FeatureDecoder,
@@ -26,15 +26,14 @@ from learned_downscale.thumbnet.networks import (
     load_reader,
 )
 from learned_downscale.thumbnet.recipe import Recipe
-from learned_downscale.thumbnet.tasks import (
-    FeatureMapping,
-    Models,
-    Reconstruct,
-    Supervised,
-    Task,
-)
-from learned_downscale.thumbnet.thumbnails import ClassifyThumbnails
+from learned_downscale.thumbnet.tasks import FeatureMapping, Models, Reconstruct, Supervised, Task
 
+TASKS: dict[type[settings.Task], Any] = {
+    settings.FeatureMapping: FeatureMapping,
+    settings.Supervised: Supervised,
+    settings.Reconstruct: Reconstruct,
+    settings.ClassifyThumbnails: ClassifyThumbnails,
+}
 DOWNSCALER, STUDENT = "downscaler.safetensors", "student.safetensors"
 
 
@@ -49,8 +48,7 @@ def train(
     """Train the tasks of a recipe one after the other.
 
     E (or the filter, or `nn.Identity` where there is neither) and S are returned and, when all
-    steps are done, kept in the folder `run`, with the loss terms of every step (log.csv) and their
-    curves (curves.png). A stopped run resumes; see `trainer.fit`.
+    steps are done, kept in the folder `run`. A stopped run resumes; see `trainer.fit`.
 
     Raises:
         ImportError, OSError: a network that the recipe names cannot be loaded.
@@ -58,18 +56,15 @@ def train(
             `trainer.fit`.
     """
     accelerator = trainer.make_accelerator()
-    teacher = teacher.to(accelerator.device)
-    made = recipe.settings
-    E, decoder = make_downscaler(made)
-    S = make_student(made, teacher, photos.classes, decoder)
+    made, teacher = recipe.settings, teacher.to(accelerator.device)
+    E, first = make_downscaler(made)
+    S = make_student(made, teacher, photos.classes, first)
     D = make_feature_decoder(made, S, teacher)
     find = cache(partial(load_reader, classes=photos.classes))
-    models = Models(E, S, teacher, D, made.run, find)
-    for module in (E, S, D):
-        if module is not None:
-            module.to(accelerator.device)
-    tasks = [make_task(task, models, made.downscaler) for task in made.tasks]
-    check_trained(made, models, tasks, decoder)
+    models = Models(E, S, teacher, D, made, find)
+    nn.ModuleList([E, S, *([D] if D else [])]).to(accelerator.device)
+    tasks = [TASKS[type(task)](task, models) for task in made.tasks]
+    check_trained(made, models, tasks, first)
     made_of = {
         "recipe": recipe.config(),
         "photos": photos.fingerprint(),
@@ -82,23 +77,9 @@ def train(
     if finished and accelerator.is_main_process:
         for module, name in ((E, DOWNSCALER), (S, STUDENT)):
             # safetensors takes no channels_last
-            tensors = {k: v.contiguous() for k, v in module.state_dict().items()}
-            save_file(tensors, run / name)
+            save_file({k: v.contiguous() for k, v in module.state_dict().items()}, run / name)
     accelerator.wait_for_everyone()
     return E, S
-
-
-def make_task(made: settings.Task, models: Models, E: settings.Downscaler | None) -> Task[Any]:
-    """A task on the models of a run."""
-    if isinstance(made, settings.ClassifyThumbnails):
-        return ClassifyThumbnails(made, models)
-    assert E is not None  # the settings see to it
-    if isinstance(made, settings.FeatureMapping):
-        return FeatureMapping(made, models, E.factor)
-    if isinstance(made, settings.Supervised):
-        return Supervised(made, models, E.factor)
-    assert isinstance(made, settings.Reconstruct)
-    return Reconstruct(made, models, E.factor)
 
 
 def new_downscaler(made: settings.Settings) -> nn.Module:
@@ -114,35 +95,22 @@ def new_downscaler(made: settings.Settings) -> nn.Module:
 
 
 def make_downscaler(made: settings.Settings) -> tuple[nn.Module, Decoder | None]:
-    """E as a run begins with it, and the decoder that belongs to its first weights.
-
-    Raises:
-        OSError, ValueError: `init_from` names no weights, or others than the recipe describes.
-    """
-    table = made.downscaler
+    """E as a run begins with it, and the decoder that belongs to its first weights. Raises OSError
+    or ValueError where `init_from` names no weights, or others than the recipe describes."""
+    table, decoder = made.downscaler, None
     if table is None or not table.init_from:
         return new_downscaler(made), None
     name = table.init_from
-    decoder: Decoder | None = None
-    E: nn.Module
-    if not pretrained.is_bundled(name) and (Path(name) / trainer.RUN).is_file():
-        theirs = load_recipe(Path(name)).settings
-        E, decoder = new_downscaler(theirs), decoder_of(Path(name))
-        E.load_state_dict(load_file(Path(name) / DOWNSCALER))
-        has = theirs.downscaler
-        fits = has is not None and (has.kind, has.factor) == (table.kind, table.factor)
-    else:
-        E, fits = pretrained.load(Downscaler, name), table.kind == "learned"
-        if "decoder" in pretrained.read_config(name):
-            decoder = pretrained.load(Decoder, name)
-    if isinstance(E, Downscaler):
-        wanted = {"factor": table.factor, "channels": table.channels, "qim": table.qim}
-        fits = fits and E.config == wanted
-    if not fits:
-        raise ValueError(
-            f"downscaler.init_from is {name}, whose downscaler is not the one that the recipe "
-            "describes; give its own kind, factor, channels and qim"
-        )
+    E = pretrained.load(Downscaler, name)
+    if "decoder" in pretrained.read_config(name):
+        decoder = pretrained.load(Decoder, name)
+    has = settings.Downscaler(E.factor, "learned", E.channels, E.qim)
+    for key in ("kind", "factor", "channels", "qim"):
+        if getattr(has, key) != getattr(table, key):
+            raise ValueError(
+                f"downscaler.init_from is {name}, which has {key} {getattr(has, key)}, the recipe "
+                f"{getattr(table, key)}; they must agree"
+            )
     return E.requires_grad_(True), decoder
 
 
@@ -150,52 +118,39 @@ def make_student(
     made: settings.Settings, teacher: Reader, classes: tuple[str, ...], first: Decoder | None = None
 ) -> Reader:
     """S as a run begins with it. first: weights of the decoder, used where they fit."""
-    table = made.student
+    table, decoder = made.student, None
     network = teacher if table.network == "teacher" else load_reader(table.network, classes)
-    decoder = None
     if table.decoder_factor:
         with torch.random.fork_rng():
             torch.manual_seed(made.run.seed + 2)
-            decoder = new_decoder(made)
+            qim = 1 if made.downscaler is None else made.downscaler.qim
+            decoder = Decoder(table.decoder_factor, table.decoder_width, qim)
         if first is not None and first.config == decoder.config:
             decoder.load_state_dict(first.state_dict())
-    S = network.copied(decoder, table.input_scale, table.stem_stride)
-    return S.to(teacher.device)
-
-
-def new_decoder(made: settings.Settings) -> Decoder:
-    """The decoder in front of S."""
-    qim = 1 if made.downscaler is None else made.downscaler.qim
-    return Decoder(made.student.decoder_factor, made.student.decoder_width, qim)
+    return network.copied(decoder, table.input_scale, table.stem_stride).to(teacher.device)
 
 
 def make_feature_decoder(
     made: settings.Settings, S: Reader, teacher: Reader
 ) -> FeatureDecoder | None:
     """D, where a task needs it; the same seed gives the same D."""
-    if not any(
-        isinstance(task, settings.FeatureMapping)
-        or (isinstance(task, settings.Supervised) and task.fm)
-        for task in made.tasks
-    ):
+    if not any(isinstance(t, settings.FeatureMapping) and t.fm for t in made.tasks):
         return None
     x = torch.zeros(1, 3, made.run.size, made.run.size, device=teacher.device)
-    with torch.no_grad():
-        channels = [reader.forward_with_features(x)[1].shape[1] for reader in (S, teacher)]
-    with torch.random.fork_rng():
+    with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(made.run.seed + 1)
-        return FeatureDecoder(*channels)
+        return FeatureDecoder(*(r.forward_with_features(x)[1].shape[1] for r in (S, teacher)))
 
 
 def check_trained(
-    made: settings.Settings, models: Models, tasks: Iterable[Task[Any]], first: Decoder | None
+    made: settings.Settings, models: Models, tasks: list[Task], first: Decoder | None
 ) -> None:
     """Raise ValueError where E or the decoder would be neither trained nor have first weights."""
     trained = {id(p) for task in tasks for t in task.trainable() if t.rate for p in t.parameters}
-    E, decoder = models.E, models.S.decoder
+    decoder = models.S.decoder
     has_first = made.downscaler is not None and bool(made.downscaler.init_from)
     fits = first is not None and isinstance(decoder, Decoder) and first.config == decoder.config
-    for what, module, known in (("E", E, has_first), ("the decoder", decoder, fits)):
+    for what, module, known in (("E", models.E, has_first), ("the decoder", decoder, fits)):
         if not known and any(id(p) not in trained for p in module.parameters()):
             raise ValueError(
                 f"{what} would stay untrained: no task has a learning rate for it above 0, and "
@@ -204,30 +159,21 @@ def check_trained(
 
 
 def load_recipe(run: Path) -> Recipe:
-    """The recipe of a finished run.
-
-    Raises:
-        FileNotFoundError: the run is not finished.
-    """
+    """The recipe of a finished run; raises FileNotFoundError if it is not finished."""
     if not (run / STUDENT).is_file():
         raise FileNotFoundError(f"{run} holds no finished run; finish it with `train --run {run}`")
     return recipes.from_config(_made_of(run)["recipe"])
 
 
-def _made_of(run: Path) -> dict[str, Any]:
-    made_of: dict[str, Any] = json.loads((run / trainer.RUN).read_text(encoding="utf-8"))
-    return made_of
+def _made_of(run: Path) -> Any:
+    return json.loads((run / trainer.RUN).read_text(encoding="utf-8"))
 
 
 def load_run(
     run: Path, teacher: Reader, classes: tuple[str, ...]
 ) -> tuple[Recipe, nn.Module, Reader]:
-    """The recipe, E and S of a finished run, on T's device.
-
-    Raises:
-        FileNotFoundError: the run is not finished.
-        ValueError: it had another teacher, or other classes.
-    """
+    """The recipe, E and S of a finished run, on T's device. Raises FileNotFoundError if it is not
+    finished, ValueError if it had another teacher or other classes."""
     recipe = load_recipe(run)
     if _made_of(run)["teacher"] != fingerprint(teacher):
         raise ValueError(
@@ -238,13 +184,3 @@ def load_run(
     E.load_state_dict(load_file(run / DOWNSCALER))
     S.load_state_dict(load_file(run / STUDENT))
     return recipe, E.eval(), S.eval()
-
-
-def decoder_of(run: Path) -> Decoder | None:
-    """The decoder of a finished run, frozen; None where its S has none."""
-    made = load_recipe(run).settings
-    if not made.student.decoder_factor:
-        return None
-    decoder, S = new_decoder(made), load_file(run / STUDENT)
-    decoder.load_state_dict({k: S[f"decoder.{k}"] for k in decoder.state_dict()})
-    return decoder.eval().requires_grad_(False)

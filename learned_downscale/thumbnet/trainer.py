@@ -11,9 +11,11 @@ import json
 import math
 import os
 import pickle
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
 from learned_downscale.thumbnet.data import Batch, Batches, Photos
-from learned_downscale.thumbnet.log import Log, Stopwatch
+from learned_downscale.thumbnet.log import Log
 from learned_downscale.thumbnet.tasks import Task, Trainable
 
 CHECKPOINT, RUN = "checkpoint.pt", "run.json"
@@ -32,11 +34,8 @@ Report = Callable[[int, int, dict[str, float]], None]
 
 
 def make_accelerator() -> Accelerator:
-    """It says what device to use; several processes share each batch.
-
-    Raises:
-        ValueError: several processes were started that do not share their work.
-    """
+    """It says what device to use; several processes share each batch. Raises ValueError where
+    several were started that do not."""
     accelerator = Accelerator(
         mixed_precision="no",  # E, JPEG and filters need float32; tasks have autocast of their own
         # some layers of S have no part in some tasks
@@ -52,7 +51,7 @@ def make_accelerator() -> Accelerator:
 
 
 def fit(
-    tasks: Sequence[Task[Any]],
+    tasks: Sequence[Task],
     photos: Photos,
     run: Path,
     made_of: Mapping[str, Any],
@@ -73,13 +72,72 @@ def fit(
 
     Raises:
         ValueError: the folder holds another run or a damaged checkpoint; a batch is too small for
-            the processes; a task cannot take its batches; or the loss is no longer finite.
+            the processes; a task trains nothing or cannot take its batches; or the loss is no
+            longer finite.
     """
-    modules = nn.ModuleList(tasks)
+    modules, main = nn.ModuleList(tasks), accelerator.is_main_process
     trained = [trained_by(i, task) for i, task in enumerate(tasks)]
     batches = [task.batches(photos, accelerator.device) for task in tasks]
-    _check_batches(batches, accelerator)
-    ends = _ends(tasks, batches)
+    steps = (t.settings.epochs * b.steps_per_epoch for t, b in zip(tasks, batches, strict=True))
+    ends = list(accumulate(steps, initial=0))
+    prepare(tasks, batches, photos, run, made_of, accelerator)
+    kept = read_checkpoint(run / CHECKPOINT)
+    if kept:
+        modules.load_state_dict(kept["modules"])
+    done, total = kept["step"] if kept else 0, ends[-1]
+    terms = list(dict.fromkeys(name for task in tasks for name in task.settings.weights()))
+    log = Log(run, terms, done) if main else None
+    part = slice(accelerator.process_index, None, accelerator.num_processes)
+
+    for i, task in enumerate(tasks):
+        if not ends[i] <= done < min(ends[i + 1], stop_after or total):
+            continue
+        optimiser, schedule = make_optimiser(modules, task, trained[i], ends[i + 1] - ends[i])
+        if kept and kept["task"] == i:
+            optimiser.load_state_dict(kept["optimiser"])
+            schedule.load_state_dict(kept["schedule"])
+        else:
+            task.begin()
+        model = accelerator.prepare_model(task)
+        for step in range(done, min(ends[i + 1], stop_after or total)):
+            batch = batches[i].take(step, part)
+            share = len(batch.index) / batches[i].batch_size
+            begun = time.perf_counter()
+            found = train_step(model, batch, task.settings.weights(), share, accelerator)
+            if not math.isfinite(found["loss"]):
+                raise ValueError(
+                    f"the loss is {found['loss']} at step {step}: training diverged; lower "
+                    f"{' or '.join(t.setting for t in trained[i])} of task {i}"
+                )
+            rate = float(schedule.get_last_lr()[0])
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            schedule.step()
+            task.after_step(step - ends[i])
+            seconds, done = time.perf_counter() - begun, step + 1
+            if log is not None:
+                log.add(done, i, rate, found, seconds)
+                report(done, total, found)
+                if done % batches[i].steps_per_epoch == 0 or done in (ends[i + 1], stop_after):
+                    state = {"modules": modules, "optimiser": optimiser, "schedule": schedule}
+                    checkpoint(run / CHECKPOINT, state, step=done, task=i)
+    if log is not None and 0 < done == total:
+        log.draw()
+    accelerator.wait_for_everyone()
+    return bool(done == total)
+
+
+def prepare(
+    tasks: Sequence[Task],
+    batches: Sequence[Batches],
+    photos: Photos,
+    run: Path,
+    made_of: Mapping[str, Any],
+    accelerator: Accelerator,
+) -> None:
+    """What comes before the first step; raises what `fit` says."""
+    if any(each.batch_size < accelerator.num_processes for each in batches):
+        raise ValueError("there are more processes than photos in a batch; start fewer")
     if not (run / CHECKPOINT).exists():
         for i, task in enumerate(tasks):
             dry_run(i, task, batches[i])
@@ -87,57 +145,6 @@ def fit(
         lock_run(run, made_of)
         for task in tasks:
             task.prepare(photos, run)
-    kept = read_checkpoint(run / CHECKPOINT)
-    if kept:
-        modules.load_state_dict(kept["modules"])
-    done: int = kept["step"] if kept else 0
-    total = ends[-1] if ends else 0
-    terms = list(dict.fromkeys(name for task in tasks for name in task.weights()))
-    log = Log(run, terms, done) if accelerator.is_main_process else None
-    networks = Stopwatch()
-    part = slice(accelerator.process_index, None, accelerator.num_processes)
-
-    for i, task in enumerate(tasks):
-        begin, end = ends[i - 1] if i else 0, ends[i]
-        if not begin <= done < end:
-            continue
-        freeze_others(modules, trained[i])
-        optimiser, schedule = make_optimiser(task, trained[i], end - begin)
-        if kept and kept["task"] == i:
-            optimiser.load_state_dict(kept["optimiser"])
-            schedule.load_state_dict(kept["schedule"])
-        else:
-            task.begin()
-        model = accelerator.prepare_model(task)
-        for step in range(done, min(end, stop_after or total)):
-            batch = batches[i].take(step, part)
-            share = len(batch.index) / batches[i].batch_size
-            with networks:
-                found = train_step(model, batch, task.weights(), share, accelerator)
-            if not math.isfinite(found["loss"]):
-                raise ValueError(
-                    f"the loss is {found['loss']} at step {step}: training diverged; lower "
-                    f"{' or '.join(t.setting for t in trained[i])} of task {i}"
-                )
-            rate = float(schedule.get_last_lr()[0])
-            with networks:
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
-                schedule.step()
-                task.after_step(step - begin)
-            done = step + 1
-            if log is not None:
-                log.add(done, i, rate, found, networks.take())
-                report(done, total, found)
-                if done % batches[i].steps_per_epoch == 0 or done in (end, stop_after):
-                    state = {"modules": modules, "optimiser": optimiser, "schedule": schedule}
-                    checkpoint(run / CHECKPOINT, state, step=done, task=i)
-        if done == stop_after and done < total:
-            break
-    if done == total and total and log is not None:
-        log.draw()
-    accelerator.wait_for_everyone()
-    return done == total
 
 
 def train_step(
@@ -155,15 +162,25 @@ def train_step(
     # several processes: the mean of their gradients is taken
     accelerator.backward(loss * (share * processes))
     values = share * torch.stack([loss, *(terms[name] for name in weights)]).detach()
-    if processes > 1:
-        values = accelerator.reduce(values, "sum")
+    values = accelerator.reduce(values, "sum") if processes > 1 else values
     return dict(zip(("loss", *weights), values.tolist(), strict=True))  # waits for a GPU
 
 
+def trained_by(i: int, task: Task) -> list[Trainable]:
+    """What a task trains; raises ValueError if that is nothing."""
+    trained = [t for t in task.trainable() if t.rate and t.parameters]
+    if not trained:
+        raise ValueError(f"task {i} ({task.settings.type}) trains nothing; leave it out")
+    return trained
+
+
 def make_optimiser(
-    task: Task[Any], trained: Sequence[Trainable], steps: int
+    modules: nn.Module, task: Task, trained: Sequence[Trainable], steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """AdamW, and the schedule of its learning rates."""
+    """AdamW and the schedule of its learning rates; everything that it does not train is frozen."""
+    modules.requires_grad_(False)
+    for parameter in (p for each in trained for p in each.parameters):
+        parameter.requires_grad_(True)
     decay = task.settings.weight_decay
     groups = [
         {"params": t.parameters, "lr": t.rate, "weight_decay": decay * t.decays} for t in trained
@@ -171,26 +188,6 @@ def make_optimiser(
     optimiser = torch.optim.AdamW(groups, fused=True)
     rate = partial(learning_rate, total=steps, warmup=task.settings.warmup)
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
-
-
-def trained_by(i: int, task: Task[Any]) -> list[Trainable]:
-    """What a task trains.
-
-    Raises:
-        ValueError: nothing.
-    """
-    trained = [t for t in task.trainable() if t.rate and t.parameters]
-    if not trained:
-        raise ValueError(f"task {i} ({task.settings.type}) trains nothing; leave it out")
-    return trained
-
-
-def freeze_others(modules: nn.Module, trained: Sequence[Trainable]) -> None:
-    """Freeze all but what a task trains."""
-    modules.requires_grad_(False)
-    for each in trained:
-        for parameter in each.parameters:
-            parameter.requires_grad_(True)
 
 
 def learning_rate(step: int, total: int, warmup: float) -> float:
@@ -201,48 +198,24 @@ def learning_rate(step: int, total: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
 
 
-def _ends(tasks: Sequence[Task[Any]], batches: Sequence[Batches]) -> list[int]:
-    """The step after the last one of each task."""
-    ends, end = [], 0
-    for task, own in zip(tasks, batches, strict=True):
-        end += task.settings.epochs * own.steps_per_epoch
-        ends.append(end)
-    return ends
-
-
-def _check_batches(batches: Sequence[Batches], accelerator: Accelerator) -> None:
-    for each in batches:
-        if each.batch_size < accelerator.num_processes:
-            raise ValueError(
-                f"batches of {each.batch_size} cannot be shared by {accelerator.num_processes} "
-                "processes; start fewer, or raise run.batch_size"
-            )
-
-
 @torch.no_grad()
-def dry_run(i: int, task: Task[Any], batches: Batches) -> None:
+def dry_run(i: int, task: Task, batches: Batches) -> None:
     """One photo in the smallest crop through a task: what cannot take it says so before the
     training, not in its midst."""
     batch = batches.smallest()
     try:
-        for step in range(task.turns):
+        for step in range(max(1, len(task.readers))):
             task(replace(batch, step=step))
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"task {i} ({task.settings.type}) fails on its smallest crops, "
-            f"{' x '.join(map(str, batch.x.shape[:1:-1]))} px: {error}; give larger ones or "
-            "another network"
+            f"task {i} ({task.settings.type}) fails on its smallest crops, {batch.x.shape[-1]} px: "
+            f"{error}; give larger ones or another network"
         ) from error
 
 
 def lock_run(run: Path, made_of: Mapping[str, Any]) -> None:
-    """Make the folder of a run and write what it is made of, or refuse another run's folder.
-
-    made_of: "recipe" (as `Recipe.config` gives it) and fingerprints by name.
-
-    Raises:
-        ValueError: the folder holds another run; says in what it differs.
-    """
+    """Make the folder of a run and write what it is made of: the recipe, and fingerprints. Raises
+    ValueError where it holds another run, and says in what that differs."""
     path = run / RUN
     if not path.is_file():
         run.mkdir(parents=True, exist_ok=True)

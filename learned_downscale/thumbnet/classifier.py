@@ -1,0 +1,328 @@
+"""The thumbnail classifier: its task, its thumbnails, its accuracy and calibration."""
+
+from __future__ import annotations
+
+import copy
+import io
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from learned_downscale import pretrained
+from learned_downscale.api import resize
+from learned_downscale.core.filters import FILTERS
+from learned_downscale.core.resampling import Array
+from learned_downscale.readers.bundled import ThumbnailClassifier
+from learned_downscale.readers.network import ClassifierNetwork
+from learned_downscale.thumbnet import losses, settings
+from learned_downscale.thumbnet import recipe as recipes
+from learned_downscale.thumbnet.data import Batch, Batches, Photos, crops
+from learned_downscale.thumbnet.tables import column
+from learned_downscale.thumbnet.tasks import (
+    Models,
+    Task,
+    Trainable,
+    accuracy,
+    autocast,
+    cached,
+    predict,
+)
+
+ROUNDS = 7  # of the measurement of speed
+BINS = 15  # of the expected calibration error
+TEACHER_FEATURES = "teacher_features.safetensors"
+
+# Photo pixels per thumbnail pixel, drawn per batch: mostly 4, for which it is measured; the others
+# keep it able to read thumbnails of 48 to 128 px.
+FACTORS = ((4.0, 0.8), (4.5, 0.05), (3.0, 0.08), (2.0, 0.07))
+
+
+class ClassifyThumbnails(Task):
+    """L = cl L_CL + kd L_KD + fm L_FM. S is the moving average of a network in training."""
+
+    def __init__(self, made_of: Any, models: Models) -> None:
+        super().__init__(made_of, models)
+        self.S, self.trained = models.S, copy.deepcopy(models.S)
+        networks = [reader.network for reader in (self.S, self.frozen[0])]
+        sizes = [n.classify.in_features for n in networks if isinstance(n, ClassifierNetwork)]
+        if len(set(sizes)) != 1 or len(sizes) != 2:
+            raise ValueError(
+                "classify_thumbnails compares the features of S and T; both must be ResNets or "
+                "EfficientNet-Lites with as many features"
+            )
+        self.known = torch.empty(0)
+
+    def trainable(self) -> list[Trainable]:
+        return [Trainable("rate", list(self.trained.parameters()), self.settings.rate)]
+
+    def batches(self, photos: Photos, device: torch.device) -> Thumbnails:
+        return Thumbnails(photos, self.settings, self.run, device)
+
+    def prepare(self, photos: Photos, run: Path) -> None:
+        # float16: a tenth of a percent is less than a crop changes
+        known = cached(
+            run / TEACHER_FEATURES,
+            lambda: predict(self.frozen[0].network, photos.images, method="features").half(),
+        )
+        self.known = known.float().to(self.frozen[0].device)
+
+    def begin(self) -> None:
+        self.trained.load_state_dict(self.S.state_dict())
+
+    def after_step(self, step: int) -> None:
+        # the first steps count fully, so that T's weights are forgotten as fast as S forgets them
+        keep = min(self.settings.average, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for mean, value in zip(self.S.parameters(), self.trained.parameters(), strict=True):
+                mean.lerp_(value, 1 - keep)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        network, teacher = self.trained.network, self.frozen[0].network
+        assert isinstance(network, ClassifierNetwork) and isinstance(teacher, ClassifierNetwork)
+        with autocast(batch.x.device, self.run.precision):
+            features = network.features(self.trained.decoder(batch.x))
+            logits = network.classify(features).float()
+        terms = {"CL": losses.classification(logits, batch.labels)}
+        if len(self.known):
+            known = self.known[batch.index]
+            temperature = self.settings.temperature
+            terms["KD"] = losses.distillation(logits, teacher.classify(known), temperature)
+            terms["FM"] = losses.feature_mapping(features.float(), known)
+        return terms
+
+
+class Thumbnails(Batches):
+    """Batches of thumbnails. Augmentation (ours): crops of any aspect at the photo's own resolution
+    and flips; then, on the thumbnail, brightness and contrast, and JPEG. One crop size and factor a
+    batch, one place an image."""
+
+    def __init__(
+        self,
+        photos: Photos,
+        made_of: settings.ClassifyThumbnails,
+        run: settings.Run,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(photos, run.batch_size, run.seed)
+        self.settings, self.device = made_of, device
+
+    def take(self, step: int, part: slice = slice(None)) -> Batch:
+        x, index = self._make(step)
+        x, index = x[part].to(self.device), index[part]
+        labels = self.photos.labels[index].to(self.device)
+        return Batch(x, labels, index.to(self.device), step)
+
+    def _make(self, step: int) -> tuple[Tensor, Tensor]:
+        """Thumbnails (N, 3, h, w) in [0, 1], and the places (N,) of their photos."""
+        index = self.shuffled(step)
+        draw = np.random.default_rng((self.seed, 1, step))
+        side = self.photos.images.shape[-1]
+        factors, chances = zip(*FACTORS, strict=True)
+        factor = draw.choice(factors, p=chances)
+        # whole factors of the photo, so that thumbnail pixels hold whole pixels
+        height, width = (
+            min(side, round(round(part * side / factor) * factor))
+            for part in draw.uniform(self.settings.min_crop, self.settings.max_crop, 2)
+        )
+        tops, lefts = (
+            draw.integers(0, side - length, len(index), endpoint=True) for length in (height, width)
+        )
+        flips = torch.from_numpy(draw.random(len(index)) < 0.5)
+        corners = torch.from_numpy(np.stack([tops, lefts], 1))
+        x = crops(self.photos.images, index, corners, (height, width), flips)
+        size = round(width / factor), round(height / factor)
+        return self._disturb(make_thumbnails(x, size, self.settings.thumbnails), draw), index
+
+    def _disturb(self, x_s: Tensor, draw: np.random.Generator) -> Tensor:
+        amount = self.settings.jitter
+        gains = torch.from_numpy(draw.uniform(1 - amount, 1 + amount, (2, len(x_s), 1, 1, 1)))
+        brightness, contrast = gains.float()
+        x = x_s.float() / 255
+        mean = x.mean((1, 2, 3), keepdim=True)
+        x = ((x - mean) * contrast + mean * brightness).clamp(0, 1)
+        for i in np.flatnonzero(draw.random(len(x)) < self.settings.jpeg):
+            levels = (x[i : i + 1] * 255).round().to(torch.uint8)
+            x[i] = saved(levels, int(draw.integers(60, 95, endpoint=True)))[0].float() / 255
+        return x
+
+
+def make_thumbnails(x: Tensor, size: tuple[int, int], kind: str) -> Tensor:
+    """Thumbnails of photos, (N, 3, H, W) uint8, in a size (width, height).
+
+    kind: "default", the library's, or a filter of Pillow.
+    """
+    if kind == "default":
+        made: Tensor = resize(x, size)
+        return made
+    resampling = FILTERS[kind].resampling
+    images = x.permute(0, 2, 3, 1).contiguous().numpy()
+    small = [np.asarray(Image.fromarray(one).resize(size, resampling)) for one in images]
+    return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2)
+
+
+def saved(x: Tensor, quality: int) -> Tensor:
+    """Images (N, 3, H, W) uint8 saved as JPEG and opened again."""
+    opened = []
+    for pixels in x.permute(0, 2, 3, 1).contiguous().numpy():
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+        with Image.open(file) as image:
+            opened.append(np.array(image))
+    return torch.from_numpy(np.stack(opened)).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a classifier on the thumbnails of the photos.
+
+    recipe, changes: how it was trained. thumbnails: those that it reads here. size: "WxH", px.
+    top1, top5, ece: percent; the ECE over 15 bins of equal width.
+    """
+
+    recipe: str = column("recipe")
+    changes: tuple[str, ...] = column("changes")
+    thumbnails: str = column("thumbnails")
+    size: str = column("size, px")
+    top1: float = column("top-1 %", ".1f")
+    top5: float = column("top-5 %", ".1f")
+    ece: float = column("ECE %", ".1f")
+
+
+def evaluate(photos: Photos, folders: Sequence[Path]) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of weights folders, and other figures of the first one.
+
+    The temperature is chosen on every other photo at factor 4; all probabilities are at it.
+    figures: `temperature`; `ece_before`, `ece_after`: percent, on the photos that it was not
+    chosen on; `threshold`, `named`, `right_of_named`: at factor 4, percent of the thumbnails that
+    get a label, and of those labels that are right (None: there are none); `per_second`:
+    thumbnails of 56 px on all cores.
+
+    Raises:
+        FileNotFoundError, ValueError: as `ThumbnailClassifier.from_pretrained`; a classifier that
+            other tasks trained or that does not know the classes; or a single photo.
+    """
+    if len(photos) < 2:
+        raise ValueError("one photo: the temperature is chosen on one half, measured on the other")
+    rows: list[Row] = []
+    figures: dict[str, Any] = {}
+    side = photos.images.shape[-1] // 4
+    # all of them first: what is wrong with one is said before minutes of work
+    every = [_read(folder, photos) for folder in folders]
+    for first, (classifier, recipe, kind, labels) in enumerate(every):
+        quarter = partial(make_thumbnails, size=(side, side), kind=kind)
+        classifier.temperature = 1.0
+        raw = _probabilities(classifier, photos.images, quarter)
+        classifier.temperature = best_temperature(raw[::2], labels[::2])
+        for name, size, make in _sets(kind, photos.images.shape[-1], full=first == 0):
+            found = _probabilities(classifier, photos.images, make)
+            top1, top5 = accuracy(torch.from_numpy(found), torch.from_numpy(labels))
+            ece = 100 * calibration_error(found, labels)
+            changes = recipes.as_changes(recipe.changes)
+            rows.append(Row(recipe.name, changes, name, "x".join(map(str, size)), top1, top5, ece))
+        if first == 0:
+            cool = _probabilities(classifier, photos.images, quarter)
+            named, right = cool.max(1) >= classifier.threshold, cool.argmax(1) == labels
+            figures = {
+                "temperature": classifier.temperature,
+                "ece_before": 100 * calibration_error(raw[1::2], labels[1::2]),
+                "ece_after": 100 * calibration_error(cool[1::2], labels[1::2]),
+                "threshold": classifier.threshold,
+                "named": 100 * float(named.mean()),
+                "right_of_named": 100 * float(right[named].mean()) if named.any() else None,
+                "per_second": thumbnails_per_second(classifier),
+            }
+    return rows, figures
+
+
+def _read(folder: Path, photos: Photos) -> tuple[ThumbnailClassifier, recipes.Recipe, str, Array]:
+    """A classifier, its recipe, the thumbnails that it was trained on, and the photos' labels."""
+    config = pretrained.read_config(folder, "classifier")
+    recipe = recipes.from_config(config["training"]["recipe"])
+    last = recipe.settings.tasks[-1] if recipe.settings.tasks else None
+    if not isinstance(last, settings.ClassifyThumbnails):
+        raise ValueError(
+            f"{folder} reads thumbnails of the downscaler that it was trained with; measure the "
+            "run that trained both"
+        )
+    classifier = ThumbnailClassifier.from_pretrained(folder)
+    places = [classifier.output_of(name) for name in photos.classes]
+    if unknown := [n for n, place in zip(photos.classes, places, strict=True) if place is None]:
+        raise ValueError(f"the classifier does not know the class folders {', '.join(unknown)}")
+    return classifier, recipe, last.thumbnails, np.array(places)[photos.labels.numpy()]
+
+
+# Thumbnails, uint8, of photos (M, 3, H, W), uint8
+_Maker = Callable[[Tensor], Tensor]
+
+
+def _sets(kind: str, side: int, full: bool) -> list[tuple[str, tuple[int, int], _Maker]]:
+    """The thumbnails of the rows: their name, their size, and what makes them."""
+
+    def maker(size: tuple[int, int], kind: str = kind) -> _Maker:
+        return partial(make_thumbnails, size=size, kind=kind)
+
+    def through_jpeg(quality: int) -> _Maker:
+        return lambda x: saved(maker(quarter)(x), quality)
+
+    quarter, flat, cut = (side // 4, side // 4), (side // 4, side // 4 * 3 // 4), side // 8
+    sets = [(kind, quarter, maker(quarter))]
+    sets += [(f"{kind}, JPEG {q}", quarter, through_jpeg(q)) for q in (95, 75)]
+    if full:
+        sets += [(kind, (s, s), maker((s, s))) for s in (48, 64, 80, 96, 112, 128)]
+        sets += [(f"{kind}, cropped", flat, lambda x: maker(flat)(x[:, :, cut:-cut].contiguous()))]
+        other = "bicubic" if kind == "default" else "default"
+        sets += [(other, quarter, maker(quarter, other))]
+    return sets
+
+
+def _probabilities(classifier: ThumbnailClassifier, images: Tensor, make: _Maker) -> Array:
+    return np.concatenate([classifier.probabilities(make(x)) for x in images.split(64)])
+
+
+def calibration_error(probabilities: Array, labels: Array) -> float:
+    """ECE = sum_b n_b / n |accuracy_b - confidence_b| over 15 bins of the confidence.
+
+    Source: Guo et al. 2017.
+    """
+    confidence = probabilities.max(1)
+    right = probabilities.argmax(1) == labels
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = [
+        (bins == b).sum() * abs(right[bins == b].mean() - confidence[bins == b].mean())
+        for b in np.unique(bins)
+    ]
+    return float(sum(gaps) / len(labels))
+
+
+def best_temperature(probabilities: Array, labels: Array) -> float:
+    """The temperature by which dividing the logits gives the least negative log-likelihood.
+
+    probabilities: at temperature 1, of photos that the network was not trained on.
+    """
+    logits = torch.from_numpy(probabilities).clamp(min=1e-12).log()
+    truth = torch.from_numpy(labels)
+    temperatures = torch.logspace(-1, 1, 401)
+    losses = [F.cross_entropy(logits / t, truth).item() for t in temperatures]
+    return float(temperatures[int(np.argmin(losses))])
+
+
+def thumbnails_per_second(classifier: ThumbnailClassifier, side: int = 56) -> float:
+    """Median of several rounds of 256 thumbnails, as the library reads them, on all cores."""
+    images = list(np.random.default_rng(0).integers(0, 256, (256, side, side, 3), np.uint8))
+    classifier.probabilities(images)
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        classifier.probabilities(images)
+        times.append(time.perf_counter() - start)
+    return len(images) / statistics.median(times)
