@@ -234,7 +234,7 @@ class Resizer:
             stamp = loading.stamp(self._given)
             return loading.load_backend(self._given, self._revision, self._kind, device, stamp)
         if device not in self._own:
-            self._own[device] = loading.torch_backend(self._given, device)
+            self._own[device] = loading.on_device(self._given, device)
         return self._own[device]
 
     def _run(self, images: list[Any], many: bool = False) -> list[tuple[Any, Plan]]:

@@ -52,7 +52,7 @@ def integer_weight(weight: Tensor, zero_sum: bool = False) -> tuple[Tensor, int]
     """
     weight = weight.detach()
     if zero_sum:
-        weight = weight - weight.mean((2, 3), keepdim=True)
+        weight = _zero_sum(weight)
     # At 20, the weights of a new E's last layer (zero) may become anything; no sum comes near.
     largest = max(weight.abs().max().item(), 2.0**-20 * MAX_WEIGHT)
     # one less than the largest possible with zero_sum, which moves some by 1
@@ -79,6 +79,9 @@ class Downscaler(nn.Module):
         qim: 1: the residual is added to the bicubic thumbnail. A power of two up to 128: the
             residual is embedded in the thumbnail's low bits modulo this (`core.qim`); the
             thumbnail has 8 bits then.
+        shared: one residual is added to R, G and B alike, and it is a high-pass: the kernels of
+            the last layer have 5 x 5 weights that add up to 0. Grey stays grey, and means stay
+            where they are. Not with a payload.
 
     A new Downscaler of `qim` 1 has a residual of zero: it is Pillow's bicubic until it is trained.
     With another `qim` its payload begins as the differences between the halves of each patch: from
@@ -92,17 +95,20 @@ class Downscaler(nn.Module):
     sha256: ClassVar[str] = "sha256"
     float16: ClassVar[bool] = False
 
-    def __init__(self, factor: int, channels: int = 16, qim: int = 1) -> None:
+    def __init__(self, factor: int, channels: int = 16, qim: int = 1, shared: bool = False) -> None:
         super().__init__()
         if factor < 2:
             raise ValueError(f"factor is {factor}; a downscaler needs a whole factor of 2 or more")
         check_qim(qim)
+        if shared and qim > 1:
+            raise ValueError(f"qim is {qim}, but a payload needs a residual for each channel")
         self.factor = factor
         self.channels = channels
         self.qim = qim
+        self.shared = shared
         self.stem = nn.Conv2d(3, channels, factor, stride=factor, bias=False)
         self.hidden = nn.Conv2d(channels, channels, 3, bias=False)
-        self.out = nn.Conv2d(channels, 3, 3, bias=False)
+        self.out = nn.Conv2d(channels, *((1, 5) if shared else (3, 3)), bias=False)
         for layer in (self.stem, self.hidden):
             nn.init.kaiming_normal_(layer.weight)
         nn.init.zeros_(self.out.weight)
@@ -123,7 +129,8 @@ class Downscaler(nn.Module):
     @property
     def config(self) -> dict[str, Any]:
         """The arguments that build this network again."""
-        return {"factor": self.factor, "channels": self.channels, "qim": self.qim}
+        arguments = {"factor": self.factor, "channels": self.channels, "qim": self.qim}
+        return {**arguments, "shared": True} if self.shared else arguments
 
     def _begin_with_differences(self) -> None:
         """The payload of each channel is the brightness of half a patch less that of the other:
@@ -157,18 +164,26 @@ class Downscaler(nn.Module):
             h = clamp(round(conv(x, q_stem) * 2^-shift_stem), 0, 255)
             h = clamp(round(conv(h, q_hidden) * 2^-shift_hidden), 0, 255)
             residual = conv(h, q_out) * 2^-shift_out
+
+        A shared residual has three equal kernels in q_out.
         """
+        out, shift = integer_weight(self.out.weight, zero_sum=self.shared)
         return [
             integer_weight(self.stem.weight, zero_sum=True),
             integer_weight(self.hidden.weight),
-            integer_weight(self.out.weight),
+            (out.expand(3, -1, -1, -1), shift),
         ]
+
+    @property
+    def reach(self) -> int:
+        """Thumbnail pixels, to each side, that a pixel of the residual depends on."""
+        return 1 + self.out.kernel_size[0] // 2
 
     def residual(self, x: Tensor) -> Tensor:
         """What is added to the bicubic thumbnail, not yet rounded: (N, 3, f*h, f*w), whole numbers
         from 0 to 255 as float32, -> (N, 3, h, w), in levels (255 is white)."""
-        centred = self.stem.weight - self.stem.weight.mean((2, 3), keepdim=True)
-        weights = (centred, self.hidden.weight, self.out.weight)
+        last = _zero_sum(self.out.weight) if self.shared else self.out.weight
+        weights = (_zero_sum(self.stem.weight), self.hidden.weight, last.expand(3, -1, -1, -1))
         stem, hidden, out = (
             pass_gradient(weight, q * 2.0**-shift)
             for weight, (q, shift) in zip(weights, self.integers(), strict=True)
@@ -177,7 +192,7 @@ class Downscaler(nn.Module):
         x = _activation(F.conv2d(x, stem, stride=self.factor))
         # Outside the image there is no contrast, and the stem's response to none is 0.
         x = _activation(F.conv2d(x, hidden, padding=1))
-        return F.conv2d(x, out, padding=1)
+        return F.conv2d(x, out, padding=self.reach - 1)
 
     def forward(
         self, x: Tensor, size: tuple[int, int] | None = None, levels: int | None = 255
@@ -248,6 +263,10 @@ class Downscaler(nn.Module):
         payload = pass_gradient(payload, payload.clamp(0, m - 1))
         steps = ((skip - payload.detach()) / m + 0.5).detach().floor().clamp(0, 256 // m - 1)
         return m * steps + payload
+
+
+def _zero_sum(weight: Tensor) -> Tensor:
+    return weight - weight.mean((2, 3), keepdim=True)
 
 
 def _activation(x: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def make(model: Downscaler) -> bytes:
     values["out_unit"] = values["out_unit"][0]
     nodes += [
         helper.make_node("Cast", ["h2"], ["h2_float"], to=TensorProto.FLOAT),
-        helper.make_node("Conv", ["h2_float", "out"], ["sum"], pads=[1] * 4),
+        helper.make_node("Conv", ["h2_float", "out"], ["sum"], pads=[model.reach - 1] * 4),
         helper.make_node("Mul", ["sum", "out_unit"], ["added"]),
         helper.make_node("Transpose", ["added"], [RESIDUAL], perm=[0, 2, 3, 1]),
         helper.make_node(

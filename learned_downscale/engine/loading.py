@@ -63,15 +63,16 @@ def load_backend(
             return OnnxBackend(None, None)
         content, config = pretrained.load_onnx(name, revision=revision)
         made_of = config["downscaler"]
-        return OnnxBackend(content, int(made_of["factor"]), int(made_of.get("qim", 1)))
+        reach = 3 if made_of.get("shared") else 2
+        return OnnxBackend(content, int(made_of["factor"]), int(made_of.get("qim", 1)), reach)
     if name is None:
-        return torch_backend(None, device)
+        return on_device(None, device)
     from learned_downscale.core.downscaler import Downscaler
 
-    return torch_backend(pretrained.load(Downscaler, name, revision=revision), device)
+    return on_device(pretrained.load(Downscaler, name, revision=revision), device)
 
 
-def torch_backend(model: Downscaler | None, device: str) -> Backend | DeviceBackend:
+def on_device(model: Downscaler | None, device: str) -> Backend | DeviceBackend:
     """What computes a downscaler, or bicubic alone, on a device ("": the CPU)."""
     if device:
         from learned_downscale.engine.device import DeviceBackend

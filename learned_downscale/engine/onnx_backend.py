@@ -22,10 +22,13 @@ class OnnxBackend:
 
     name = "onnx"
 
-    def __init__(self, model: bytes | None, factor: int | None, qim: int = 1) -> None:
+    def __init__(
+        self, model: bytes | None, factor: int | None, qim: int = 1, reach: int = 2
+    ) -> None:
         """model: the content of a model.onnx, or None for bicubic alone."""
         self.factor = factor
         self.qim = qim
+        self.reach = reach
         self._session: Any = None
         if model is not None:
             import onnxruntime

@@ -19,8 +19,8 @@ from learned_downscale.engine.transparency import REACH, see_through
 class Tiling:
     """How the work is cut into tiles; each default was measured (12 MP, factors 2 and 4).
 
-    halo: thumbnail pixels around a tile that its pixels depend on: two 3x3 layers; of bicubic at a
-        native factor, 1.5 are needed.
+    halo: thumbnail pixels around a tile that its pixels depend on. None: as many as the network's
+        layers reach, and at least the 2 that bicubic needs at a native factor.
     tile: source pixels of a tile, which then fits the processor's cache.
     at_once: source pixels of the tiles that all threads work on.
     widest: source pixels across a tile; wider images are cut in columns, too.
@@ -28,7 +28,7 @@ class Tiling:
     smallest: source pixels below which a further thread costs more than it brings.
     """
 
-    halo: int = 2
+    halo: int | None = None
     tile: int = 800_000
     at_once: int = 3_200_000
     widest: int = 16_384
@@ -96,13 +96,19 @@ def _native(source: int, target: int, factor: int | None) -> bool:
 
 
 def parts(
-    source: Source, size: tuple[int, int], factor: int | None, tile: Tile, tiling: Tiling = TILING
+    source: Source,
+    size: tuple[int, int],
+    backend: Backend,
+    factor: int | None,
+    tile: Tile,
+    tiling: Tiling = TILING,
 ) -> tuple[Part, Part]:
     """What a tile needs of the rows and of the columns of the image."""
+    halo = max(2, backend.reach) if tiling.halo is None else tiling.halo
     reach = REACH if source.alpha else 0
     return (
-        Part(source.height, size[0], tile.rows, tiling.halo, reach, factor),
-        Part(source.width, size[1], tile.columns, tiling.halo, reach, factor),
+        Part(source.height, size[0], tile.rows, halo, reach, factor),
+        Part(source.width, size[1], tile.columns, halo, reach, factor),
     )
 
 
@@ -117,7 +123,7 @@ def make_thumbnail(
 ) -> Array:
     """The thumbnails of one tile, as in `tiles.downscale`; bicubic alone without a factor. `skips`
     are the bicubic thumbnails, where they are not to be taken from the source."""
-    rows, columns = parts(source, size, factor, tile, tiling)
+    rows, columns = parts(source, size, backend, factor, tile, tiling)
     if factor is None and source.levels == 255 and not source.alpha:
         return _plain_bicubic(source, backend, tile.images, rows, columns, tiling)
     x = source.read(tile.images, rows.read, columns.read)

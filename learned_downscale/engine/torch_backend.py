@@ -24,6 +24,7 @@ class TorchBackend:
     def __init__(self, model: Downscaler | None) -> None:
         self.factor: int | None = None if model is None else model.factor
         self.qim = 1 if model is None else model.qim
+        self.reach = 0 if model is None else model.reach
         with self.single_thread():
             self._prepare(model)
 
@@ -97,7 +98,7 @@ class FloatLayers:
         h = F.conv2d(x[:, :3].float(), stem, stride=self.factor)
         h = h.mul_(a).round_().clamp_(0, MAX_ACTIVATION)
         h = F.conv2d(h, hidden, padding=1).mul_(b).round_().clamp_(0, MAX_ACTIVATION)
-        added = F.conv2d(h, out, padding=1).mul_(c)
+        added = F.conv2d(h, out, padding=out.shape[-1] // 2).mul_(c)
         if skip is None:
             return added
         return added.add_(skip[:, :3]).round_().clamp_(0, 255).to(torch.uint8)
@@ -113,21 +114,23 @@ class Int8Layers:
         padded = F.pad(stem, (0, 0, 0, 0, 0, 1))
         self.stem = {3: _packed(stem, a, factor, 0), 4: _packed(padded, a, factor, 0)}
         self.hidden = _packed(hidden, b, 1, 1)
-        self.out = _packed(out, c, 1, 1)
+        self.reach = out.shape[-1] // 2
+        self.out = _packed(out, c, 1, self.reach)
 
     def __call__(self, x: Tensor, skip: Tensor | None) -> Tensor:
         op = torch.ops.onednn.qconv2d_pointwise
         f, unit, u8 = self.factor, (1.0, 0), torch.uint8
         h = op(x, *unit, *self.stem[x.shape[1]], None, *_shape(f, 0), *unit, u8, "relu", [], "")
         h = op(h, *unit, *self.hidden, None, *_shape(1, 1), *unit, u8, "relu", [], "")
+        last = _shape(1, self.reach)
         if skip is None:
             added: Tensor = op(
-                h, *unit, *self.out, None, *_shape(1, 1), *unit, torch.float32, "none", [], ""
+                h, *unit, *self.out, None, *last, *unit, torch.float32, "none", [], ""
             )
             return added
         result = skip[:, :3].contiguous(memory_format=torch.channels_last)  # the sum goes here
         thumbnail: Tensor = op.binary(
-            h, *unit, *self.out, result, None, *_shape(1, 1), *unit, u8, *unit,
+            h, *unit, *self.out, result, None, *last, *unit, u8, *unit,
             "sum", 1.0, "none", [], "",
         )  # fmt: skip
         return thumbnail
