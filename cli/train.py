@@ -113,7 +113,7 @@ def command(
         _export(out, "engine.export", "export_onnx")
     if out_student is not None:
         card.save_student(out_student, S, recipe.settings, readable, training)
-        _export(out_student, "readers.export_classifier", "export_classifier")
+        _export(out_student, "readers.onnx_graph", "export_classifier")
     written = [str(folder) for folder in (out, out_student) if folder is not None]
     click.echo(f"Weights and card are in {' and '.join(written)}" if written else f"Run: {run}")
 

@@ -93,7 +93,7 @@ def resnet(scale: float) -> ResNet:
 @pytest.mark.parametrize("architecture", ["resnet", "efficientnet_lite"])
 def test_onnx_is_the_classifier(architecture: str, decoder: Decoder | None, scale: float) -> None:
     ort = pytest.importorskip("onnxruntime")
-    from learned_downscale.readers.export_classifier import make
+    from learned_downscale.readers.onnx_graph import make
 
     bundled = ThumbnailClassifier.from_pretrained()
     network = resnet(scale) if architecture == "resnet" else bundled.network

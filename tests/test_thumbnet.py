@@ -35,6 +35,7 @@ from learned_downscale.readers.network import rescaled
 from learned_downscale.thumbnet import losses
 from learned_downscale.thumbnet.data import Batch, Crops, Photos, read_photos
 from learned_downscale.thumbnet.jpeg import jpeg
+from learned_downscale.thumbnet.settings import Run
 
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
 from learned_downscale.readers.resnet import ResNet  # noqa: E402
@@ -139,7 +140,7 @@ def test_a_bad_photo_is_reported(tmp_path: Path) -> None:
 
 
 def test_batches(photos: Photos) -> None:
-    batches = Crops(photos, [24, 28, 32], batch_size=6, seed=1)
+    batches = Crops(photos, Run(batch_size=6, seed=1), [24, 28, 32])
     epoch = [batches.take(i) for i in range(batches.steps_per_epoch)]
     assert sorted(torch.cat([b.index for b in epoch]).tolist()) == list(range(24))
     assert {b.x.shape[-1] for b in epoch} <= {24, 28, 32}
@@ -334,6 +335,7 @@ def test_a_frozen_student(photos: Photos, teacher: Path, tmp_path: Path) -> None
     assert logs[0][0] == logs[1][0] and logs[0][1] != logs[1][1]
 
 
+@pytest.mark.slow
 def test_e_embeds_what_a_decoder_reads(tmp_path: Path) -> None:
     """With qim, the decoder reconstructs stripes that bicubic thumbnails have lost."""
     drawn = fine_textures(16, 0)
@@ -387,7 +389,8 @@ def test_e_keeps_what_a_filter_loses(tmp_path: Path) -> None:
 
 def test_jpeg_in_training(photos: Photos, teacher: Path, tmp_path: Path) -> None:
     T = load_reader(teacher, CLASSES)
-    qualities = [Crops(photos, [32], 6, 0, jpeg=0.5).take(i).quality for i in range(40)]
+    batches = Crops(photos, Run(batch_size=6), [32], jpeg=0.5)
+    qualities = [batches.take(i).quality for i in range(40)]
     assert 10 < qualities.count(None) < 30
     assert all(70 <= q <= 95 for q in qualities if q is not None)
     plain, saved = (
@@ -509,7 +512,7 @@ def test_a_run_knows_what_it_is_made_of(photos: Photos, teacher: Path, tmp_path:
     T, recipe = load_reader(teacher, CLASSES), make_recipe([supervised()])
     train(recipe, photos, T, tmp_path, stop_after=1)
     others = load_reader(teacher, ("cat", "dog", "fish"))
-    with pytest.raises(ValueError, match=r"another recipe\.run\.seed;"):
+    with pytest.raises(ValueError, match=r"another recipe\.run;"):
         train(make_recipe([supervised()], run={"seed": 1}), photos, T, tmp_path)
     with pytest.raises(ValueError, match="another photos;"):
         train(recipe, replace(photos, names=("other", *photos.names[1:])), T, tmp_path)

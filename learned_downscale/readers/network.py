@@ -87,9 +87,7 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size, mode="bicubic", antialias=smaller).clamp(0, 1)
 
 
-def folded(
-    weight: Tensor, norm: Sequence[Tensor], eps: float
-) -> tuple[Tensor, Tensor]:
+def folded(weight: Tensor, norm: Sequence[Tensor], eps: float) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution with the batch norm after it folded in.
 
     w' = w gamma / sqrt(var + eps), b' = beta - mean gamma / sqrt(var + eps).

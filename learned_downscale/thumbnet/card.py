@@ -44,10 +44,7 @@ def save_student(
     folder: Path, S: Reader, made: Settings, labels: dict[str, str], training: dict[str, Any]
 ) -> None:
     """Write a trained S into a weights folder, for `ThumbnailClassifier.from_pretrained`: it needs
-    neither the teacher nor the training code.
-
-    labels: the readable label of each class folder, in the order of S's outputs.
-    """
+    neither T nor the training code. labels: of the class folders, in the order of S's outputs."""
     about: dict[str, Any] = {
         "classes": [{"wordnet_id": name, "label": label} for name, label in labels.items()],
         "threshold": THRESHOLD,
@@ -91,7 +88,8 @@ def render(name: str, config: Mapping[str, Any]) -> str:
         "figures": _figures(config.get("figures")),
         "recipe": made.name,
     }
-    head = (_classifier if "classifier" in config else _downscaler)(name, config, made)
+    kind, own = (_classifier if "classifier" in config else _downscaler)(name, config, made)
+    head = _text(kind, name=name, license=training["license"], **own)
     return head + "\n\n" + _text("tail", **{**training, **tail}) + "\n"
 
 
@@ -101,7 +99,7 @@ def _text(part: str, /, **values: Any) -> str:
     return path.read_text(encoding="utf-8").removesuffix("\n").format(**values)
 
 
-def _downscaler(name: str, config: Mapping[str, Any], made: Recipe) -> str:
+def _downscaler(name: str, config: Mapping[str, Any], made: Recipe) -> tuple[str, dict[str, Any]]:
     E, use = Downscaler(**config["downscaler"]), _text("plain")
     if "decoder" in config:
         use = _text("decoder", name=name, times=config["decoder"]["factor"])
@@ -109,31 +107,23 @@ def _downscaler(name: str, config: Mapping[str, Any], made: Recipe) -> str:
             use += _text("qim", bits=E.qim.bit_length() - 1, half=E.qim // 2)
         if any(task.jpeg for task in made.settings.tasks):
             use += _text("jpeg")
-    return _text(
-        "downscaler",
-        name=name,
-        license=config["training"]["license"],
-        parameters=costs.parameters(E),
-        factor=E.factor,
-        weights="" if name in ("x2", "x4") else f', weights="{name}"',
-        use=use,
-    )
+    weights = "" if name in ("x2", "x4") else f', weights="{name}"'
+    parameters = costs.parameters(E)
+    own = {"parameters": parameters, "factor": E.factor, "weights": weights, "use": use}
+    return "downscaler", own
 
 
-def _classifier(name: str, config: Mapping[str, Any], made: Recipe) -> str:
+def _classifier(name: str, config: Mapping[str, Any], made: Recipe) -> tuple[str, dict[str, Any]]:
     network = architecture_of(config["classifier"])(**config["classifier"])
-    return _text(
-        "classifier",
-        name=name,
-        license=config["training"]["license"],
-        parameters=costs.parameters(network),
-        architecture=type(network).__name__,
-        count=len(config["classes"]),
-        labels=", ".join(entry["label"] for entry in config["classes"]),
-        threshold=config["threshold"],
-        of="" if made.settings.downscaler is None else ", made by the downscaler of its training",
+    return "classifier", {
+        "parameters": costs.parameters(network),
+        "architecture": type(network).__name__,
+        "count": len(config["classes"]),
+        "labels": ", ".join(entry["label"] for entry in config["classes"]),
+        "threshold": config["threshold"],
+        "of": ", made by the downscaler of its training" if made.settings.downscaler else "",
         **asdict(Sizes(**config.get("sizes", {}))),
-    )
+    }
 
 
 def _figures(figures: Mapping[str, Any] | None) -> str:
@@ -194,11 +184,8 @@ def _same(network: Any, file: Path, prefix: str) -> bool:
 
 
 def add_figures(folder: Path, figures: Mapping[str, Any], rows: Sequence[Any]) -> None:
-    """Write what was measured into config.json and the card of a weights folder.
-
-    figures: "data", "command" and, of a classifier, what `classifier.evaluate` gave; its
-    temperature becomes the folder's.
-    """
+    """Write what was measured into config.json and the card of a weights folder. figures: "data",
+    "command" and what `classifier.evaluate` gave, whose temperature becomes the folder's."""
     config = json.loads((folder / pretrained.CONFIG).read_text(encoding="utf-8"))
     if "temperature" in figures:
         config["temperature"] = figures["temperature"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import io
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from timeit import repeat
 from typing import Any
 
 import numpy as np
@@ -107,13 +107,9 @@ class Thumbnails(Batches):
     batch, one place an image."""
 
     def __init__(
-        self,
-        photos: Photos,
-        made_of: settings.ClassifyThumbnails,
-        run: settings.Run,
-        device: torch.device | str = "cpu",
+        self, photos: Photos, made_of: Any, run: settings.Run, device: torch.device | str = "cpu"
     ) -> None:
-        super().__init__(photos, run.batch_size, run.seed)
+        super().__init__(photos, run)
         self.settings, self.device = made_of, device
 
     def take(self, step: int, part: slice = slice(None)) -> Batch:
@@ -157,10 +153,8 @@ class Thumbnails(Batches):
 
 
 def make_thumbnails(x: Tensor, size: tuple[int, int], kind: str) -> Tensor:
-    """Thumbnails of photos, (N, 3, H, W) uint8, in a size (width, height).
-
-    kind: "default", the library's, or a filter of Pillow.
-    """
+    """Thumbnails of photos, (N, 3, H, W) uint8, in a size (width, height); kind: "default", the
+    library's, or a filter of Pillow."""
     if kind == "default":
         made: Tensor = resize(x, size)
         return made
@@ -183,11 +177,8 @@ def saved(x: Tensor, quality: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a classifier on the thumbnails of the photos.
-
-    recipe, changes: how it was trained. thumbnails: those that it reads here. size: "WxH", px.
-    top1, top5, ece: percent; the ECE over 15 bins of equal width.
-    """
+    """A classifier on thumbnails. recipe, changes: how it was trained. thumbnails: what it reads
+    here. size: "WxH", px. top1, top5, ece (15 bins of equal width): percent."""
 
     recipe: str = column("recipe")
     changes: tuple[str, ...] = column("changes")
@@ -246,8 +237,10 @@ def evaluate(photos: Photos, folders: Sequence[Path]) -> tuple[list[Row], dict[s
 
 def _read(folder: Path, photos: Photos) -> tuple[ThumbnailClassifier, recipes.Recipe, str, Array]:
     """A classifier, its recipe, the thumbnails that it was trained on, and the photos' labels."""
-    config = pretrained.read_config(folder, "classifier")
-    recipe = recipes.from_config(config["training"]["recipe"])
+    training = pretrained.read_config(folder, "classifier").get("training")
+    if training is None:
+        raise ValueError(f"{folder} does not say how it was trained, so not what it reads")
+    recipe = recipes.from_config(training["recipe"])
     last = recipe.settings.tasks[-1] if recipe.settings.tasks else None
     if not isinstance(last, settings.ClassifyThumbnails):
         raise ValueError(
@@ -290,10 +283,8 @@ def _probabilities(classifier: ThumbnailClassifier, images: Tensor, make: _Maker
 
 
 def calibration_error(probabilities: Array, labels: Array) -> float:
-    """ECE = sum_b n_b / n |accuracy_b - confidence_b| over 15 bins of the confidence.
-
-    Source: Guo et al. 2017.
-    """
+    """ECE = sum_b n_b / n |accuracy_b - confidence_b| over 15 bins of the confidence (Guo et al.
+    2017)."""
     confidence = probabilities.max(1)
     right = probabilities.argmax(1) == labels
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
@@ -305,10 +296,8 @@ def calibration_error(probabilities: Array, labels: Array) -> float:
 
 
 def best_temperature(probabilities: Array, labels: Array) -> float:
-    """The temperature by which dividing the logits gives the least negative log-likelihood.
-
-    probabilities: at temperature 1, of photos that the network was not trained on.
-    """
+    """The temperature by which dividing the logits gives the least negative log-likelihood;
+    probabilities: at temperature 1, of photos that the network was not trained on."""
     logits = torch.from_numpy(probabilities).clamp(min=1e-12).log()
     truth = torch.from_numpy(labels)
     temperatures = torch.logspace(-1, 1, 401)
@@ -319,10 +308,5 @@ def best_temperature(probabilities: Array, labels: Array) -> float:
 def thumbnails_per_second(classifier: ThumbnailClassifier, side: int = 56) -> float:
     """Median of several rounds of 256 thumbnails, as the library reads them, on all cores."""
     images = list(np.random.default_rng(0).integers(0, 256, (256, side, side, 3), np.uint8))
-    classifier.probabilities(images)
-    times = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        classifier.probabilities(images)
-        times.append(time.perf_counter() - start)
-    return len(images) / statistics.median(times)
+    times = repeat(lambda: classifier.probabilities(images), number=1, repeat=ROUNDS + 1)
+    return len(images) / statistics.median(times[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
@@ -14,7 +15,7 @@ from learned_downscale.thumbnet.networks import FixedFilter
 
 
 @torch.no_grad()
-def multiply_adds(network: nn.Module, x: Tensor) -> int:
+def multiply_adds(network: Callable[[Tensor], Tensor], x: Tensor) -> int:
     """Of convolutions and matrix products, for x (1, 3, H, W)."""
     with FlopCounterMode(display=False) as counter:
         network(x)
@@ -26,15 +27,11 @@ def downscaler_multiply_adds(E: nn.Module, x: Tensor) -> int:
     """Of the thumbnail of x (1, 3, H, W), by E or a filter: rows, then columns, and E's layers."""
     height, width = x.shape[-2:]
     assert isinstance(E, Downscaler | FixedFilter)
-    kind, factor, layers = "bicubic", E.factor, 0
-    if isinstance(E, FixedFilter):
-        kind = E.kind
-    else:
-        with FlopCounterMode(display=False) as counter:
-            E.residual((x * 255).round())
-        layers = int(counter.get_total_flops()) // 2
-    taps = round(FILTERS[kind].taps * factor)
-    return layers + 3 * taps * (width // factor) * (height + height // factor)
+    kind, layers = getattr(E, "kind", ""), 0
+    if isinstance(E, Downscaler):
+        kind, layers = "bicubic", multiply_adds(E.residual, (x * 255).round())
+    taps = round(FILTERS[kind].taps * E.factor)
+    return layers + 3 * taps * (width // E.factor) * (height + height // E.factor)
 
 
 @torch.no_grad()

@@ -8,11 +8,14 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+
+from learned_downscale.thumbnet.settings import Run
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -118,9 +121,8 @@ def _square(content: bytes, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Batch:
-    """x: (N, 3, h, w), crops of photos as uint8, or thumbnails in [0, 1]; labels: (N,); index:
-    (N,) places in the Photos; step: of the run; quality: of the JPEG that the thumbnails pass
-    through, None for none."""
+    """x: (N, 3, h, w), crops as uint8, or thumbnails in [0, 1]; labels: (N,); index: (N,) places in
+    the Photos; step: of the run; quality: of the thumbnails' JPEG, None for none."""
 
     x: Tensor
     labels: Tensor
@@ -133,8 +135,8 @@ class Batches:
     """Endless shuffled batches. Batch `step` depends on (seed, step) alone, so a resumed run gets
     exactly what an uninterrupted one would have got, and so do several processes."""
 
-    def __init__(self, photos: Photos, batch_size: int, seed: int) -> None:
-        self.batch_size, self.seed = min(batch_size, len(photos)), seed
+    def __init__(self, photos: Photos, run: Run) -> None:
+        self.batch_size, self.seed = min(run.batch_size, len(photos)), run.seed
         self.photos, self.steps_per_epoch = photos, len(photos) // self.batch_size
 
     def shuffled(self, step: int) -> Tensor:
@@ -159,15 +161,9 @@ class Crops(Batches):
     with a JPEG quality."""
 
     def __init__(
-        self,
-        photos: Photos,
-        sizes: Sequence[int],
-        batch_size: int,
-        seed: int,
-        jpeg: float = 0.0,
-        device: torch.device | str = "cpu",
+        self, photos: Photos, run: Run, sizes: Sequence[int], jpeg: float = 0.0, device: Any = "cpu"
     ) -> None:
-        super().__init__(photos, batch_size, seed)
+        super().__init__(photos, run)
         self.images, self.labels = photos.images.to(device), photos.labels.to(device)
         self.sizes, self.jpeg = sizes, jpeg
 

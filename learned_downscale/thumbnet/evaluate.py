@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,12 @@ from learned_downscale.thumbnet.train import load_run
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what a network reads in originals, or in the thumbnails of a run.
-
-    system: "original", "learned" or the filter. recipe, changes: of the run, without its filter and
-    seed. top1, top5: percent of the photos. psnr, ssim: mean over the photos, against Pillow's
-    bicubic thumbnails (dB; 100 where they are equal); None where there are no others.
-    multiply_adds, parameters, activations (bytes in float32): of what reads one image;
-    downscaler_multiply_adds: of its thumbnail; None where they were not counted.
-    """
+    """What a network reads in originals, or in the thumbnails of a run. system: "original",
+    "learned" or the filter. recipe, changes: of the run, without its filter and seed. top1, top5:
+    percent of the photos. psnr (dB; 100: equal), ssim: mean over the photos, against Pillow's
+    bicubic thumbnails; None where there are no others. multiply_adds, parameters, activations
+    (bytes in float32): of what reads one image; downscaler_multiply_adds: of its thumbnail; None
+    where they were not counted."""
 
     system: str = column("thumbnails")
     recipe: str = column("recipe")
@@ -68,8 +65,7 @@ def evaluate(
 
     Raises:
         FileNotFoundError: a run is not finished.
-        ValueError: a run had another teacher, other classes or photos of another size, or no
-            downscaler.
+        ValueError: it had another teacher, other classes, another size, or no downscaler.
     """
     size = photos.images.shape[-1]
     every = [(run, *load_run(run, teacher, photos.classes)) for run in runs]
@@ -88,8 +84,14 @@ def evaluate(
     rows = [Row("original", "", (), 1, None, top1, top5, None, len(photos), **cost)]
     for _, recipe, E, S in every:
         small = thumbnails(photos.images, E, teacher.device)
-        inputs = partial(_inputs, quality, None if reader is None else S.decoder, size)
-        read = S if reader is None else reader
+        read = reader or S
+
+        def inputs(x_s: Tensor, decoder: nn.Module = S.decoder) -> Tensor:
+            x_s = x_s if quality is None else jpeg(x_s, quality)
+            if reader is None:
+                return x_s
+            return F.interpolate(decoder(x_s), (size, size), mode="bicubic").clamp(0, 1)
+
         top1, top5 = accuracy(predict(read, small, inputs), photos.labels)
         learned = isinstance(E, Downscaler)
         ratio, similarity = likeness(photos.images, small) if learned else (None, None)
@@ -113,25 +115,10 @@ def _costs(reader: nn.Module, inputs: Tensor) -> dict[str, Any]:
     }
 
 
-def _inputs(quality: int | None, decoder: nn.Module | None, size: int, x_s: Tensor) -> Tensor:
-    """What a network is given of thumbnails: S themselves, another reader what S's decoder makes of
-    them, enlarged to the photos' size."""
-    if quality is not None:
-        x_s = jpeg(x_s, quality)
-    if decoder is None:
-        return x_s
-    return F.interpolate(decoder(x_s), (size, size), mode="bicubic").clamp(0, 1)
-
-
 @torch.no_grad()
-def thumbnails(
-    images: Tensor,
-    downscaler: Callable[[Tensor], Tensor],
-    device: torch.device,
-    batch_size: int = 64,
-) -> Tensor:
+def thumbnails(images: Tensor, E: Callable[[Tensor], Tensor], device: Any = "cpu") -> Tensor:
     """(M, 3, h, w) uint8, what E or a filter makes of images (M, 3, H, W), uint8."""
-    made = [downscaler(batch.to(device).float() / 255) for batch in images.split(batch_size)]
+    made = [E(batch.to(device).float() / 255) for batch in images.split(64)]
     return torch.cat([(255 * x_s).round().byte().cpu() for x_s in made])
 
 
@@ -139,7 +126,7 @@ def likeness(images: Tensor, small: Tensor) -> tuple[float, float]:
     """Mean PSNR (dB, at most 100 each) and SSIM of thumbnails (M, 3, h, w) of the images
     (M, 3, H, W; all uint8) against Pillow's bicubic ones."""
     h, w = small.shape[-2:]
-    other = thumbnails(images, lambda x: bicubic(x, (h, w)), torch.device("cpu"))
+    other = thumbnails(images, lambda x: bicubic(x, (h, w)))
     pixels = [t.permute(0, 2, 3, 1).numpy() for t in (small, other)]
     pairs = list(zip(*pixels, strict=True))
     ratio, similarity = (statistics.mean(f(a, b) for a, b in pairs) for f in (psnr, ssim))

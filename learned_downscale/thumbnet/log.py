@@ -14,15 +14,12 @@ TIMES = ("seconds", "network_seconds")
 
 class Log:
     """run/log.csv, one line a step; the learning rate is that of the first parameters which the
-    task names.
+    task names. seconds: since the step before, with its log line and checkpoint; network_seconds:
+    those in which networks and losses were computed and trained.
 
-    seconds: since the step before, with its log line and checkpoint; network_seconds: those in
-    which networks and losses were computed and trained.
-    """
+    terms: names of the loss terms. done: steps that a resumed run keeps of an earlier log."""
 
     def __init__(self, run: Path, terms: Sequence[str], done: int) -> None:
-        """terms: names of the loss terms. done: steps that a resumed run has done; later ones are
-        done again, and logged again."""
         self.run, self.columns = run, (*FIRST, *terms, *TIMES)
         known = read_log(run) if (run / LOG).is_file() else []
         with (run / LOG).open("w", newline="", encoding="utf-8") as file:

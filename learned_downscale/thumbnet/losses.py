@@ -72,10 +72,8 @@ def distillation(logits: Tensor, teacher_logits: Tensor, temperature: float) -> 
 
 
 def feature_mapping(features: Tensor, teacher_features: Tensor) -> Tensor:
-    """L_FM = mean (phi_S(x_s) - phi_T(x))^2, over the batch and all features.
-
-    Source: the paper names it; which features phi are is ours (see where it is used).
-    """
+    """L_FM = mean (phi_S(x_s) - phi_T(x))^2, over the batch and all features. Source: the paper
+    names it; which features phi are is ours."""
     return F.mse_loss(features, teacher_features)
 
 
@@ -95,8 +93,6 @@ def perceptual(features: Sequence[Tensor], photo_features: Sequence[Tensor]) -> 
 
 def autoencoding(reconstructed: Tensor, x: Tensor) -> Tensor:
     """L_AE = mean (r - bicubic(x))^2, r: the photo reconstructed from x_s; bicubic: x in r's size.
-
-    Source: the paper compares with an unsupervised auto-encoder; the formula is ours.
-    """
+    Source: the paper compares with an unsupervised auto-encoder; the formula is ours."""
     size = reconstructed.shape[-2], reconstructed.shape[-1]
     return F.mse_loss(reconstructed, bicubic(x, size, levels=None))

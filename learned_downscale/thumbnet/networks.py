@@ -83,16 +83,14 @@ class Reader(nn.Module):
             return self(x), kept[0]
 
     def feature_maps(self, x: Tensor) -> list[Tensor]:
-        """The last feature map (N, C, h, w) at each stride from 4 on, of an input of the network
-        (without the decoder)."""
+        """The last feature map (N, C, h, w) at each stride from 4 on; without the decoder."""
         with self._kept(*self.layers) as kept:
             self.network(x)
             return kept
 
     @cached_property
     def layers(self) -> list[str]:
-        """The layers of the feature maps; looked for when they are wanted: not every network has
-        some."""
+        """Of the feature maps; looked for when they are wanted: not every network has some."""
         return _last_at_each_stride(self.network)
 
     @contextmanager
@@ -193,15 +191,13 @@ def load_reader(name: str | Path, classes: Sequence[str]) -> Reader:
         name: "efficientnet-lite0" (1, 2) or the .pth file of one (`load_published`); a Hugging
             Face model id or folder; or "module:callable", which returns an `nn.Module` that takes
             (N, 3, H, W) normalised by its attributes `mean` and `std` (default: in [0, 1]) and
-            gives logits, whose attribute `labels` names its classes (default: the 1000 of
-            ImageNet, in their usual order).
+            gives logits, named by its attribute `labels` (default: the 1000 classes of ImageNet).
         classes: class folders, as `match_classes` knows them.
 
     Raises:
         ImportError: the weights' package or transformers is not installed.
         OSError: there is no such model, or it cannot be downloaded.
-        ValueError: T does not know the classes (see `match_classes`), or its preprocessing is
-            unknown.
+        ValueError: it does not know the classes, or its normalisation is unknown.
     """
     text, labels = str(name), [f"class {i}" for i in range(1000)]
     ours: ClassifierNetwork | None = None
@@ -219,10 +215,7 @@ def load_reader(name: str | Path, classes: Sequence[str]) -> Reader:
         model, processor, labels = huggingface.load(name)
         mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
         if mean is None or std is None:
-            raise ValueError(
-                f"{name} does not say how it normalises photos (image_mean, image_std); give it as "
-                "module:callable"
-            )
+            raise ValueError(f"{name} has no image_mean and image_std; give it as module:callable")
         ours = ResNet.from_transformers(model, mean, std)
     outputs = match_classes(classes, labels)
     if ours is not None:

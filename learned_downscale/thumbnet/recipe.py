@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -75,11 +74,8 @@ def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         key, equals, value = change.partition("=")
         if not equals:
             raise ValueError(f"{change!r} is no change of a recipe; write KEY=VALUE")
-        changed = copy.deepcopy(tables)
-        _set(changed, key, _parsed(value))
-        before = _settings(tables)
-        if before is None or before != _settings(changed):
-            tables, made[key] = changed, _parsed(value)
+        if _set(tables, key, _parsed(value)):
+            made[key] = _parsed(value)
     return Recipe(name, made, tables, parse(tables))
 
 
@@ -109,15 +105,8 @@ def _parsed(value: str) -> Any:
         return value
 
 
-def _settings(tables: Mapping[str, Any]) -> Settings | None:
-    """None where several changes are needed before the tables go together."""
-    try:
-        return parse(tables)
-    except ValueError:
-        return None
-
-
-def _set(tables: dict[str, Any], key: str, value: Any) -> None:
+def _set(tables: dict[str, Any], key: str, value: Any) -> bool:
+    """Set a key; whether that changes its value."""
     *path, last = key.split(".")
     at: Any = tables
     for part in path:
@@ -129,4 +118,5 @@ def _set(tables: dict[str, Any], key: str, value: Any) -> None:
             at = at.setdefault(part, {})
     if not isinstance(at, dict):
         raise ValueError(f"{key} is no key of a table, such as run.seed or task.0.epochs")
-    at[last] = value
+    before, at[last] = at.get(last), value
+    return bool(before != value)

@@ -9,19 +9,20 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
+from math import inf
 from typing import Any, ClassVar, Literal
 
 from learned_downscale.core.filters import FILTERS
 from learned_downscale.core.qim import check_qim
 
 
-def _from(low: float, default: Any, high: float = float("inf"), above: bool = False) -> Any:
+def _from(low: float, default: Any, high: float = inf, above: bool = False) -> Any:
     """A field whose values lie from `low` (or above it) to `high`."""
     return field(default=default, metadata={"low": low, "high": high, "above": above})
 
 
-def _above_0(default: Any, high: float = float("inf")) -> Any:
-    return _from(0, default, high, above=True)
+_above_0 = partial(_from, 0, above=True)
 
 
 @dataclass(frozen=True)
@@ -248,12 +249,8 @@ class Settings:
 
 
 def parse(tables: Mapping[str, Any]) -> Settings:
-    """The settings in the tables of a recipe.
-
-    Raises:
-        ValueError: an unknown table, key or task, a value of the wrong type or out of its range, or
-            tables that do not go together; says which and what is valid.
-    """
+    """The settings in the tables of a recipe. Raises ValueError for an unknown table, key or task,
+    a value of the wrong type or out of its range, and tables that do not go together."""
     _check_keys(tables, ("run", "downscaler", "student", "task"), "the recipe")
     tasks, made, E = tables.get("task", []), [], tables.get("downscaler")
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
@@ -306,6 +303,6 @@ def _value(
         raise ValueError(f"{name} is {value!r}; it must be of type {hint.__name__}")
     elif high and not (low < value <= high if above else low <= value <= high):
         least = f"above {low:g}" if above else f"{low:g} or more"
-        most = "" if high == float("inf") else f", up to {high:g}"
+        most = "" if high == inf else f", up to {high:g}"
         raise ValueError(f"{name} is {value}; it must be {least}{most}")
     return value

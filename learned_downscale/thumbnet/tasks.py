@@ -90,7 +90,7 @@ class _Downscaling(Task):
         cells = run.size / grid
         least, most = (max(1, round(share * cells)) for share in (made.min_crop, made.max_crop))
         sizes = range(least * grid, most * grid + 1, grid)
-        return Crops(photos, sizes, run.batch_size, run.seed, made.jpeg, device)
+        return Crops(photos, run, sizes, made.jpeg, device)
 
     def thumbnails(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The crops, S's inputs, and L_MM if it has a weight. Outside of autocast: bfloat16 cannot

@@ -14,17 +14,11 @@ from torch import nn
 from learned_downscale import pretrained
 from learned_downscale.core.decoder import Decoder
 from learned_downscale.core.downscaler import Downscaler
+from learned_downscale.thumbnet import networks, settings, trainer
 from learned_downscale.thumbnet import recipe as recipes
-from learned_downscale.thumbnet import settings, trainer
 from learned_downscale.thumbnet.classifier import ClassifyThumbnails
 from learned_downscale.thumbnet.data import Photos
-from learned_downscale.thumbnet.networks import (
-    FeatureDecoder,
-    FixedFilter,
-    Reader,
-    fingerprint,
-    load_reader,
-)
+from learned_downscale.thumbnet.networks import FeatureDecoder, FixedFilter, Reader, fingerprint
 from learned_downscale.thumbnet.recipe import Recipe
 from learned_downscale.thumbnet.tasks import FeatureMapping, Models, Reconstruct, Supervised, Task
 
@@ -45,10 +39,9 @@ def train(
     report: trainer.Report = lambda done, total, terms: None,
     stop_after: int | None = None,
 ) -> tuple[nn.Module, Reader]:
-    """Train the tasks of a recipe one after the other.
-
-    E (or the filter, or `nn.Identity` where there is neither) and S are returned and, when all
-    steps are done, kept in the folder `run`. A stopped run resumes; see `trainer.fit`.
+    """Train the tasks of a recipe one after the other. E (or the filter, or `nn.Identity` where
+    there is neither) and S are returned and, when all steps are done, kept in the folder `run`. A
+    stopped run resumes; see `trainer.fit`.
 
     Raises:
         ImportError, OSError: a network that the recipe names cannot be loaded.
@@ -60,7 +53,7 @@ def train(
     E, first = make_downscaler(made)
     S = make_student(made, teacher, photos.classes, first)
     D = make_feature_decoder(made, S, teacher)
-    find = cache(partial(load_reader, classes=photos.classes))
+    find = cache(partial(networks.load_reader, classes=photos.classes))
     models = Models(E, S, teacher, D, made, find)
     nn.ModuleList([E, S, *([D] if D else [])]).to(accelerator.device)
     tasks = [TASKS[type(task)](task, models) for task in made.tasks]
@@ -119,7 +112,9 @@ def make_student(
 ) -> Reader:
     """S as a run begins with it. first: weights of the decoder, used where they fit."""
     table, decoder = made.student, None
-    network = teacher if table.network == "teacher" else load_reader(table.network, classes)
+    network = (
+        teacher if table.network == "teacher" else networks.load_reader(table.network, classes)
+    )
     if table.decoder_factor:
         with torch.random.fork_rng():
             torch.manual_seed(made.run.seed + 2)
@@ -149,7 +144,7 @@ def check_trained(
     trained = {id(p) for task in tasks for t in task.trainable() if t.rate for p in t.parameters}
     decoder = models.S.decoder
     has_first = made.downscaler is not None and bool(made.downscaler.init_from)
-    fits = first is not None and isinstance(decoder, Decoder) and first.config == decoder.config
+    fits = first is not None and first.config == getattr(decoder, "config", None)
     for what, module, known in (("E", models.E, has_first), ("the decoder", decoder, fits)):
         if not known and any(id(p) not in trained for p in module.parameters()):
             raise ValueError(

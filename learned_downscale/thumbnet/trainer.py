@@ -59,28 +59,31 @@ def fit(
     report: Report = lambda done, total, terms: None,
     stop_after: int | None = None,
 ) -> bool:
-    """Train the tasks; true when all steps are done.
-
-    A stopped run resumes from its last checkpoint (one an epoch) and ends in the state that it
-    would have reached uninterrupted.
+    """Train the tasks; true when all steps are done. A stopped run resumes from its last checkpoint
+    (one an epoch) and ends in the state that it would have reached uninterrupted.
 
     Args:
         run: folder for the checkpoint, the loss terms of every step (log.csv) and their curves.
         made_of: what the run is made of, for `lock_run`.
-        report: is told of every step.
+        report: is called after every step.
         stop_after: stop, with a checkpoint, after so many steps.
 
     Raises:
-        ValueError: the folder holds another run or a damaged checkpoint; a batch is too small for
-            the processes; a task trains nothing or cannot take its batches; or the loss is no
-            longer finite.
+        ValueError: the folder holds another run or a damaged checkpoint; batches are too small for
+            the processes; a task trains nothing or cannot take its batches; the loss diverged.
     """
     modules, main = nn.ModuleList(tasks), accelerator.is_main_process
     trained = [trained_by(i, task) for i, task in enumerate(tasks)]
     batches = [task.batches(photos, accelerator.device) for task in tasks]
     steps = (t.settings.epochs * b.steps_per_epoch for t, b in zip(tasks, batches, strict=True))
     ends = list(accumulate(steps, initial=0))
-    prepare(tasks, batches, photos, run, made_of, accelerator)
+    if not (run / CHECKPOINT).exists():
+        for i, task in enumerate(tasks):
+            dry_run(i, task, batches[i], accelerator.num_processes)
+    with accelerator.main_process_first():  # one writes what the others read
+        lock_run(run, made_of)
+        for task in tasks:
+            task.prepare(photos, run)
     kept = read_checkpoint(run / CHECKPOINT)
     if kept:
         modules.load_state_dict(kept["modules"])
@@ -127,26 +130,6 @@ def fit(
     return bool(done == total)
 
 
-def prepare(
-    tasks: Sequence[Task],
-    batches: Sequence[Batches],
-    photos: Photos,
-    run: Path,
-    made_of: Mapping[str, Any],
-    accelerator: Accelerator,
-) -> None:
-    """What comes before the first step; raises what `fit` says."""
-    if any(each.batch_size < accelerator.num_processes for each in batches):
-        raise ValueError("there are more processes than photos in a batch; start fewer")
-    if not (run / CHECKPOINT).exists():
-        for i, task in enumerate(tasks):
-            dry_run(i, task, batches[i])
-    with accelerator.main_process_first():  # one writes what the others read
-        lock_run(run, made_of)
-        for task in tasks:
-            task.prepare(photos, run)
-
-
 def train_step(
     model: nn.Module,
     batch: Batch,
@@ -154,8 +137,7 @@ def train_step(
     share: float,
     accelerator: Accelerator,
 ) -> dict[str, float]:
-    """The gradients of this process' share of a batch; the loss terms of the whole batch by name,
-    with their weighted sum first."""
+    """The gradients of this process' share of a batch; the terms of all of it, their sum first."""
     processes = accelerator.num_processes
     terms = model(batch)
     loss = torch.stack([weights[name] * terms[name] for name in weights]).sum()
@@ -199,9 +181,11 @@ def learning_rate(step: int, total: int, warmup: float) -> float:
 
 
 @torch.no_grad()
-def dry_run(i: int, task: Task, batches: Batches) -> None:
+def dry_run(i: int, task: Task, batches: Batches, processes: int) -> None:
     """One photo in the smallest crop through a task: what cannot take it says so before the
     training, not in its midst."""
+    if batches.batch_size < processes:
+        raise ValueError("there are more processes than photos in a batch; start fewer")
     batch = batches.smallest()
     try:
         for step in range(max(1, len(task.readers))):
@@ -221,23 +205,15 @@ def lock_run(run: Path, made_of: Mapping[str, Any]) -> None:
         run.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(made_of, indent=2) + "\n", encoding="utf-8")
         return
-    theirs, mine = (_flat(m) for m in (json.loads(path.read_text(encoding="utf-8")), made_of))
+    theirs, mine = (
+        {**m, **{f"recipe.{k}": v for k, v in m["recipe"].items()}, "recipe": None}
+        for m in (json.loads(path.read_text(encoding="utf-8")), made_of)
+    )
     if changed := [k for k in {**theirs, **mine} if theirs.get(k) != mine.get(k)]:
         raise ValueError(
             f"{run} holds a run with another {', '.join(changed)}; name another folder, or delete "
             "this one"
         )
-
-
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Nested tables and lists as one, with dotted keys."""
-    if not isinstance(value, (dict, list)):
-        return {key: value}
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    found: dict[str, Any] = {}
-    for name, inner in pairs:
-        found |= _flat(inner, f"{key}.{name}".strip("."))
-    return found
 
 
 def checkpoint(path: Path, state: Mapping[str, Any], **values: int) -> None:
