@@ -106,13 +106,13 @@ def _runs(
     import torch
 
     from learned_downscale.thumbnet.card import add_figures, check_card
-    from learned_downscale.thumbnet.evaluate import evaluate
+    from learned_downscale.thumbnet.evaluate import measure_runs
 
     torch.backends.cudnn.allow_tf32 = False  # else float32 is none on a GPU
     device = "cuda" if torch.cuda.is_available() else "cpu"
     other = None if reader is None else load_reader(reader, photos.classes).to(device)
     factors = [check_card(folder, runs) for folder in cards]
-    rows = evaluate(photos, T.to(device), runs, quality, other)
+    rows = measure_runs(photos, T.to(device), runs, quality, other)
     for folder, factor in zip(cards, factors, strict=True):
         add_figures(folder, figures, [row for row in rows if row.factor in (1, factor)])
     _print(rows, {}, as_json)
@@ -126,9 +126,9 @@ def _classifiers(
     as_json: bool,
 ) -> None:
     from learned_downscale.thumbnet.card import add_figures
-    from learned_downscale.thumbnet.classifier import evaluate
+    from learned_downscale.thumbnet.classifier import measure_classifiers
 
-    rows, found = evaluate(photos, folders)
+    rows, found = measure_classifiers(photos, folders)
     for folder in cards:
         add_figures(folder, figures | found, rows)
     _print(rows, found, as_json)

@@ -81,7 +81,7 @@ def command(
 
     from learned_downscale.thumbnet import card
     from learned_downscale.thumbnet.log import network_share
-    from learned_downscale.thumbnet.train import train
+    from learned_downscale.thumbnet.train import train_recipe
 
     try:
         readable = _read_labels(labels, photos.classes)
@@ -98,7 +98,7 @@ def command(
         torch.backends.cudnn.allow_tf32 = False  # else float32 is none on a GPU
     with Progress() as progress:
         try:
-            E, S = train(recipe, photos, T, run, progress)
+            E, S = train_recipe(recipe, photos, T, run, progress)
         except (ImportError, OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
     if not first:

@@ -312,11 +312,11 @@ def test_thumbnails_are_what_resize_makes(photos: Photos) -> None:
 
 
 def test_resume_ends_in_the_same_state(photos: Photos, teacher: Any, tmp_path: Path) -> None:
-    from learned_downscale.thumbnet.train import train
+    from learned_downscale.thumbnet.train import train_recipe
 
     history: list[dict[str, float]] = []
     recipe = make_recipe()
-    _, whole = train(
+    _, whole = train_recipe(
         recipe, photos, teacher, tmp_path / "whole", lambda _, __, t: history.append(t)
     )
     assert len(history) == 6
@@ -324,7 +324,7 @@ def test_resume_ends_in_the_same_state(photos: Photos, teacher: Any, tmp_path: P
         want = 0.3 * terms["CL"] + 0.7 * terms["KD"] + terms["FM"]
         assert terms["loss"] == pytest.approx(want, rel=1e-5)
     for stop in (2, None):
-        _, parts = train(recipe, photos, teacher, tmp_path / "parts", stop_after=stop)
+        _, parts = train_recipe(recipe, photos, teacher, tmp_path / "parts", stop_after=stop)
     before, after = teacher.state_dict(), whole.state_dict()
     assert all(torch.equal(v, parts.state_dict()[k]) for k, v in after.items())
     assert not torch.equal(before["network.stem.weight"], after["network.stem.weight"])
@@ -341,11 +341,11 @@ def foreign() -> Any:
 
 
 def test_networks_whose_features_differ(photos: Photos, teacher: Any, tmp_path: Path) -> None:
-    from learned_downscale.thumbnet.train import train
+    from learned_downscale.thumbnet.train import train_recipe
 
     recipe = make_recipe(student={"network": "test_classifier:foreign"})
     with pytest.raises(ValueError, match="compares the features of S and T"):
-        train(recipe, photos, teacher, tmp_path / "run")
+        train_recipe(recipe, photos, teacher, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -407,7 +407,7 @@ def test_train_and_evaluate_commands(
     )
     one = Photos(torch.zeros(1, 3, 256, 256), torch.zeros(1), CLASSES, ("a",))
     with pytest.raises(ValueError, match="one photo"):
-        library.evaluate(one, [out])
+        library.measure_classifiers(one, [out])
 
 
 def test_labels(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from learned_downscale.readers.labels import match_classes
 from learned_downscale.readers.network import rescaled
 from learned_downscale.thumbnet import losses
 from learned_downscale.thumbnet.data import Batch, Crops, Photos, read_photos
-from learned_downscale.thumbnet.jpeg import jpeg
+from learned_downscale.thumbnet.jpeg import through_jpeg
 from learned_downscale.thumbnet.settings import Run
 
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
@@ -45,7 +45,7 @@ from learned_downscale.thumbnet.tasks import predict  # noqa: E402
 from learned_downscale.thumbnet.train import (  # noqa: E402
     load_run,
     new_downscaler,
-    train,
+    train_recipe,
 )
 
 FM = {"type": "feature_mapping", "epochs": 2, "student_rate": 1e-2}
@@ -98,7 +98,7 @@ def test_jpeg_is_pillows(quality: int) -> None:
     want = np.asarray(Image.open(file), dtype=float)
     x = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
     x.requires_grad_()
-    y = jpeg(x, quality)
+    y = through_jpeg(x, quality)
     got = y.detach()[0].permute(1, 2, 0).numpy() * 255
     lost, mine = (np.abs(z - np.asarray(photo, dtype=float)).mean() for z in (want, got))
     assert mine == pytest.approx(lost, rel=0.02)
@@ -196,9 +196,9 @@ def test_networks_without_feature_maps(photos: Photos, tmp_path: Path) -> None:
     """One that takes photos of one size alone, as vision transformers do, may be T."""
     T = load_reader("thumbnet_helpers:one_size", CLASSES)
     other = {"network": "thumbnet_helpers:small_network"}
-    train(make_recipe([supervised()], student=other), photos, T, tmp_path / "run")
+    train_recipe(make_recipe([supervised()], student=other), photos, T, tmp_path / "run")
     with pytest.raises(ValueError, match="refuses an image of 128 px"):
-        train(make_recipe([supervised(fm=1)], student=other), photos, T, tmp_path / "fm")
+        train_recipe(make_recipe([supervised(fm=1)], student=other), photos, T, tmp_path / "fm")
 
 
 # Tasks
@@ -209,7 +209,9 @@ def test_supervised_lowers_the_loss(photos: Photos, teacher: Path, tmp_path: Pat
     before = {k: v.clone() for k, v in T.state_dict().items()}
     history: list[dict[str, float]] = []
     recipe = make_recipe([supervised(epochs=8)])
-    E, _ = train(recipe, photos, T, tmp_path / "run", lambda _, __, terms: history.append(terms))
+    E, _ = train_recipe(
+        recipe, photos, T, tmp_path / "run", lambda _, __, terms: history.append(terms)
+    )
     assert len(history) == 8 * 4
     first, last = (np.mean([t["loss"] for t in part]) for part in (history[:4], history[-4:]))
     assert last < 0.8 * first
@@ -225,7 +227,7 @@ def test_the_papers_two_stages(photos: Photos, teacher: Path, tmp_path: Path) ->
     T = load_reader(teacher, CLASSES)
     history: list[dict[str, float]] = []
     recipe = make_recipe([{**FM, "epochs": 6, "fm": 0.5}, supervised(fm=0.5)])
-    E, S = train(
+    E, S = train_recipe(
         recipe, photos, T, tmp_path, lambda _, __, terms: history.append(terms), stop_after=24
     )
     assert all(terms.keys() == {"loss", "MM", "FM"} for terms in history)
@@ -236,7 +238,7 @@ def test_the_papers_two_stages(photos: Photos, teacher: Path, tmp_path: Path) ->
     head = [k for k in before if "classify" in k]
     assert head and all(torch.equal(before[k], after[k]) for k in head)
     assert any(not torch.equal(v, after[k]) for k, v in before.items())
-    train(recipe, photos, T, tmp_path, lambda _, __, terms: history.append(terms))
+    train_recipe(recipe, photos, T, tmp_path, lambda _, __, terms: history.append(terms))
     for terms in history[24:]:
         want = 2 * terms["MM"] + 0.3 * terms["CL"] + 0.7 * terms["KD"] + 0.5 * terms["FM"]
         assert terms["loss"] == pytest.approx(want, rel=1e-5)
@@ -291,7 +293,7 @@ def test_reconstruct_trains_e_and_the_decoder_alone(
         student={"decoder_factor": 2},
         downscaler={"kind": kind},
     )
-    E, S = train(recipe, photos, T, tmp_path, lambda _, __, terms: history.append(terms))
+    E, S = train_recipe(recipe, photos, T, tmp_path, lambda _, __, terms: history.append(terms))
     weights = {"MM": 2.0, "AE": 40.0, "FM": 1.0}
     for terms in history:
         assert terms.keys() == weights.keys() | {"loss"}
@@ -308,10 +310,10 @@ def test_an_auto_encoder_before_supervised(photos: Photos, teacher: Path, tmp_pa
     """Without a decoder in front of S, one is trained that is thrown away; E may then be frozen."""
     T = load_reader(teacher, CLASSES)
     recipe = make_recipe([reconstruct(epochs=5), supervised(downscaler_rate=0, fm=0.5)])
-    E, S = train(recipe, photos, T, tmp_path, stop_after=20)
+    E, S = train_recipe(recipe, photos, T, tmp_path, stop_after=20)
     frozen = {k: v.clone() for k, v in E.state_dict().items()}
     assert equal(T.network, S.network)
-    E, S = train(recipe, photos, T, tmp_path)
+    E, S = train_recipe(recipe, photos, T, tmp_path)
     assert all(torch.equal(v, frozen[k]) for k, v in E.state_dict().items())
     assert frozen["out.weight"].abs().max() > 0 and not equal(T.network, S.network)
     rows = read_log(tmp_path)
@@ -329,7 +331,7 @@ def test_a_frozen_student(photos: Photos, teacher: Path, tmp_path: Path) -> None
     for n, readers in enumerate(([], extra)):
         task = supervised(student_rate=0, downscaler_rate=1e-2, extra_readers=readers)
         recipe = make_recipe([task], student={"input_scale": 2.0})
-        E, S = train(recipe, photos, T, tmp_path / str(n))
+        E, S = train_recipe(recipe, photos, T, tmp_path / str(n))
         assert equal(T.network, S.network) and E.out.weight.abs().max() > 0  # type: ignore[union-attr,operator]
         logs.append([float(row["CL"]) for row in read_log(tmp_path / str(n))])
     assert logs[0][0] == logs[1][0] and logs[0][1] != logs[1][1]
@@ -348,7 +350,7 @@ def test_e_embeds_what_a_decoder_reads(tmp_path: Path) -> None:
             downscaler={"kind": kind, "qim": 8},
             student={"decoder_factor": 2, "input_scale": 0.5},
         )
-        train(recipe, drawn, T, tmp_path / kind)
+        train_recipe(recipe, drawn, T, tmp_path / kind)
         last[kind] = sum(float(row["AE"]) for row in read_log(tmp_path / kind)[-8:])
     assert last["learned"] < 0.7 * last["bicubic"]
 
@@ -380,7 +382,7 @@ def test_e_keeps_what_a_filter_loses(tmp_path: Path) -> None:
             run={"size": 64, "batch_size": 32},
             downscaler={"kind": kind, "factor": 4, "channels": 16},
         )
-        E, S = train(recipe, drawn, T, tmp_path / kind)
+        E, S = train_recipe(recipe, drawn, T, tmp_path / kind)
         reached[kind] = top1(S, E)
     assert reached["original"] > 0.9
     assert reached["bicubic"] < 0.45  # chance is 0.25
@@ -394,7 +396,8 @@ def test_jpeg_in_training(photos: Photos, teacher: Path, tmp_path: Path) -> None
     assert 10 < qualities.count(None) < 30
     assert all(70 <= q <= 95 for q in qualities if q is not None)
     plain, saved = (
-        train(make_recipe([supervised(jpeg=j)]), photos, T, tmp_path / str(j))[0] for j in (0, 1)
+        train_recipe(make_recipe([supervised(jpeg=j)]), photos, T, tmp_path / str(j))[0]
+        for j in (0, 1)
     )
     assert not equal(plain, saved)
 
@@ -428,20 +431,22 @@ def test_e_from_other_weights(photos: Photos, teacher: Path, tmp_path: Path) -> 
     student = {"decoder_factor": 2, "decoder_width": 8}
     frozen = [supervised(downscaler_rate=0)]
     recipe = make_recipe(frozen, downscaler=first, student=student)
-    made, S = train(recipe, photos, T, tmp_path / "run", stop_after=1)
+    made, S = train_recipe(recipe, photos, T, tmp_path / "run", stop_after=1)
     assert equal(made, E) and not equal(S.decoder, decoder)  # S and its decoder are trained
     recipe = make_recipe([], downscaler=first, student=student)
-    _, S = train(recipe, photos, T, tmp_path / "measured")
+    _, S = train_recipe(recipe, photos, T, tmp_path / "measured")
     assert equal(S.decoder, decoder)
     with pytest.raises(ValueError, match="the decoder would stay untrained"):
-        train(make_recipe([], downscaler=first, student={"decoder_factor": 2}), photos, T, start)
+        train_recipe(
+            make_recipe([], downscaler=first, student={"decoder_factor": 2}), photos, T, start
+        )
     with pytest.raises(ValueError, match="which has channels 8, the recipe 16"):
-        train(make_recipe(frozen, downscaler={**first, "channels": 16}), photos, T, start)
+        train_recipe(make_recipe(frozen, downscaler={**first, "channels": 16}), photos, T, start)
     shutil.rmtree(start)  # the run has its E
     pretrained.save(start, [Downscaler(2, 8), decoder], "")
     recipe = make_recipe(frozen, downscaler=first, student=student)
     with pytest.raises(ValueError, match="another init_from;"):
-        train(recipe, photos, T, tmp_path / "run")
+        train_recipe(recipe, photos, T, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -467,7 +472,7 @@ def test_nothing_stays_untrained(
     tables: dict[str, Any], message: str, photos: Photos, teacher: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        train(make_recipe(**tables), photos, load_reader(teacher, CLASSES), tmp_path / "run")
+        train_recipe(make_recipe(**tables), photos, load_reader(teacher, CLASSES), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -491,10 +496,10 @@ def test_resume_ends_in_the_same_state(
 ) -> None:
     T = load_reader(teacher, CLASSES)
     recipe = make_recipe(tasks)
-    whole = train(recipe, photos, T, tmp_path / "whole")
+    whole = train_recipe(recipe, photos, T, tmp_path / "whole")
     steps: list[int] = []
     for stop in stops:  # within an epoch, between tasks, within another, to the end
-        parts = train(
+        parts = train_recipe(
             recipe, photos, T, tmp_path / "parts", lambda done, *_: steps.append(done), stop
         )
     assert steps == list(range(1, 13))
@@ -510,18 +515,18 @@ def test_resume_ends_in_the_same_state(
 
 def test_a_run_knows_what_it_is_made_of(photos: Photos, teacher: Path, tmp_path: Path) -> None:
     T, recipe = load_reader(teacher, CLASSES), make_recipe([supervised()])
-    train(recipe, photos, T, tmp_path, stop_after=1)
+    train_recipe(recipe, photos, T, tmp_path, stop_after=1)
     others = load_reader(teacher, ("cat", "dog", "fish"))
     with pytest.raises(ValueError, match=r"another recipe\.run;"):
-        train(make_recipe([supervised()], run={"seed": 1}), photos, T, tmp_path)
+        train_recipe(make_recipe([supervised()], run={"seed": 1}), photos, T, tmp_path)
     with pytest.raises(ValueError, match="another photos;"):
-        train(recipe, replace(photos, names=("other", *photos.names[1:])), T, tmp_path)
+        train_recipe(recipe, replace(photos, names=("other", *photos.names[1:])), T, tmp_path)
     with pytest.raises(ValueError, match="another teacher;"):
-        train(recipe, photos, others, tmp_path)
+        train_recipe(recipe, photos, others, tmp_path)
     for unfinished in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match="no finished run"):
             load_run(unfinished, T, CLASSES)
-    E, S = train(recipe, photos, T, tmp_path)
+    E, S = train_recipe(recipe, photos, T, tmp_path)
     with pytest.raises(ValueError, match="other classes"):
         load_run(tmp_path, others, CLASSES)
     _, again, other = load_run(tmp_path, T, CLASSES)
@@ -534,23 +539,23 @@ def test_a_task_that_cannot_take_its_batches(photos: Photos, teacher: Path, tmp_
     student = {"network": "thumbnet_helpers:one_size"}
     recipe = make_recipe([reconstruct(), supervised(min_crop=0.5)], student=student)
     with pytest.raises(ValueError, match=r"task 1 \(supervised\) fails on its smallest crops, 16"):
-        train(recipe, photos, T, tmp_path / "run")
+        train_recipe(recipe, photos, T, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_checkpoint(photos: Photos, teacher: Path, tmp_path: Path) -> None:
     T, recipe = load_reader(teacher, CLASSES), make_recipe()
-    train(recipe, photos, T, tmp_path, stop_after=1)
+    train_recipe(recipe, photos, T, tmp_path, stop_after=1)
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="is damaged"):
-        train(recipe, photos, T, tmp_path)
+        train_recipe(recipe, photos, T, tmp_path)
 
 
 def test_divergence(photos: Photos, teacher: Path, tmp_path: Path) -> None:
     wild = make_recipe([supervised(student_rate=1e12)])
     with pytest.raises(ValueError, match="lower student_rate or downscaler_rate of task 0"):
-        train(wild, photos, load_reader(teacher, CLASSES), tmp_path)
+        train_recipe(wild, photos, load_reader(teacher, CLASSES), tmp_path)
 
 
 def test_processes_that_share_nothing_are_refused(
@@ -559,5 +564,5 @@ def test_processes_that_share_nothing_are_refused(
     """As two of `accelerate launch --multi_gpu` on a CPU: each would train for itself."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="2 processes were started, but do not share"):
-        train(make_recipe(), photos, load_reader(teacher, CLASSES), tmp_path / "run")
+        train_recipe(make_recipe(), photos, load_reader(teacher, CLASSES), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -36,7 +36,7 @@ pytest.importorskip("transformers", reason="needs the extra [train]")
 from learned_downscale.thumbnet import costs, evaluate
 from learned_downscale.thumbnet.log import read_log
 from learned_downscale.thumbnet.networks import FixedFilter, load_reader
-from learned_downscale.thumbnet.train import train
+from learned_downscale.thumbnet.train import train_recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -190,12 +190,12 @@ def test_evaluate_refuses_before_anything_is_read(
 ) -> None:
     T = load_reader(teacher, CLASSES)
     unfinished, finished = tmp_path / "unfinished", tmp_path / "finished"
-    train(make_recipe(), photos, T, unfinished, stop_after=1)
-    train(make_recipe([supervised()]), photos, T, finished)
+    train_recipe(make_recipe(), photos, T, unfinished, stop_after=1)
+    train_recipe(make_recipe([supervised()]), photos, T, finished)
     asked = []
     monkeypatch.setattr(evaluate, "predict", lambda *args, **rest: asked.append(args))
     with pytest.raises(FileNotFoundError, match="no finished run"):
-        evaluate.evaluate(photos, T, [finished, unfinished])
+        evaluate.measure_runs(photos, T, [finished, unfinished])
     common = ["--data", folder, "--teacher", teacher, "--size", 32]
     weights = ROOT / "weights" / "x4"
     for one, message in ((finished, "not the weights"), (unfinished, "no finished run")):
@@ -209,16 +209,16 @@ def test_evaluate_through_jpeg(
 ) -> None:
     """S reads the saved thumbnails, T the photos."""
     T = load_reader(teacher, CLASSES)
-    train(make_recipe([supervised()]), photos, T, tmp_path)
+    train_recipe(make_recipe([supervised()]), photos, T, tmp_path)
     qualities: list[int] = []
 
     def black(x: torch.Tensor, quality: int) -> torch.Tensor:
         qualities.append(quality)
         return torch.zeros_like(x)
 
-    plain = evaluate.evaluate(photos, T, [tmp_path])
-    monkeypatch.setattr(evaluate, "jpeg", black)
-    saved = evaluate.evaluate(photos, T, [tmp_path], quality=80)
+    plain = evaluate.measure_runs(photos, T, [tmp_path])
+    monkeypatch.setattr(evaluate, "through_jpeg", black)
+    saved = evaluate.measure_runs(photos, T, [tmp_path], quality=80)
     assert set(qualities) == {80}
     assert saved[0] == plain[0]
     assert saved[1].top1 == pytest.approx(100 / 3)  # one answer for every photo
@@ -233,8 +233,8 @@ def test_evaluate_with_another_reader(folder: Path, teacher: Path, tmp_path: Pat
         downscaler={"factor": 4},
         student={"decoder_factor": 2},
     )
-    E, S = train(recipe, photos, T, tmp_path)
-    row = evaluate.evaluate(photos, T, [tmp_path], reader=T)[1]
+    E, S = train_recipe(recipe, photos, T, tmp_path)
+    row = evaluate.measure_runs(photos, T, [tmp_path], reader=T)[1]
     x = photos.images.float() / 255
     with torch.no_grad():
         decoded = S.decoder(E(x))
@@ -246,7 +246,7 @@ def test_evaluate_with_another_reader(folder: Path, teacher: Path, tmp_path: Pat
     result = run(*common, "--reader", teacher, "--json")
     assert json.loads(result.stdout)[1]["top1"] == pytest.approx(row.top1)
     other = load_reader("thumbnet_helpers:small_network", CLASSES)
-    original = evaluate.evaluate(photos, T, [], reader=other)[0]
+    original = evaluate.measure_runs(photos, T, [], reader=other)[0]
     right = other(x).argmax(1) == photos.labels
     assert original.top1 == pytest.approx(100 * right.float().mean().item())
     assert run(*common, "--reader", tmp_path / "none").exit_code == 2

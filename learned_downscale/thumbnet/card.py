@@ -185,7 +185,7 @@ def _same(network: Any, file: Path, prefix: str) -> bool:
 
 def add_figures(folder: Path, figures: Mapping[str, Any], rows: Sequence[Any]) -> None:
     """Write what was measured into config.json and the card of a weights folder. figures: "data",
-    "command" and what `classifier.evaluate` gave, whose temperature becomes the folder's."""
+    "command" and what `measure_classifiers` gave, whose temperature becomes the folder's."""
     config = json.loads((folder / pretrained.CONFIG).read_text(encoding="utf-8"))
     if "temperature" in figures:
         config["temperature"] = figures["temperature"]

@@ -189,7 +189,9 @@ class Row:
     ece: float = column("ECE %", ".1f")
 
 
-def evaluate(photos: Photos, folders: Sequence[Path]) -> tuple[list[Row], dict[str, Any]]:
+def measure_classifiers(
+    photos: Photos, folders: Sequence[Path]
+) -> tuple[list[Row], dict[str, Any]]:
     """The rows of weights folders, and other figures of the first one.
 
     The temperature is chosen on every other photo at factor 4; all probabilities are at it.

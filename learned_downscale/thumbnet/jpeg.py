@@ -32,7 +32,7 @@ _CHROMINANCE = (
 _TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
-def jpeg(x: Tensor, quality: int) -> Tensor:
+def through_jpeg(x: Tensor, quality: int) -> Tensor:
     """x (N, 3, H, W) in [0, 1] saved as JPEG without chroma subsampling, as `convert` saves
     thumbnails, and opened again; the gradient passes every rounding unchanged.
 

@@ -16,7 +16,7 @@ from learned_downscale.core.decoder import Decoder
 from learned_downscale.readers.network import rescaled, resized
 from learned_downscale.thumbnet import losses, settings
 from learned_downscale.thumbnet.data import Batch, Batches, Crops, Photos
-from learned_downscale.thumbnet.jpeg import jpeg
+from learned_downscale.thumbnet.jpeg import through_jpeg
 from learned_downscale.thumbnet.networks import FeatureDecoder, Reader
 
 TEACHER_LOGITS = "teacher_logits.safetensors"
@@ -100,7 +100,7 @@ class _Downscaling(Task):
         terms = {}
         if self.settings.mm:
             terms["MM"] = losses.moment_matching(x_s, x, self.factor)
-        return x, x_s if batch.quality is None else jpeg(x_s, batch.quality), terms
+        return x, x_s if batch.quality is None else through_jpeg(x_s, batch.quality), terms
 
     def trainable(self) -> list[Trainable]:
         E = list(self.E.parameters())

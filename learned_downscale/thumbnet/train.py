@@ -31,7 +31,7 @@ TASKS: dict[type[settings.Task], Any] = {
 DOWNSCALER, STUDENT = "downscaler.safetensors", "student.safetensors"
 
 
-def train(
+def train_recipe(
     recipe: Recipe,
     photos: Photos,
     teacher: Reader,
