@@ -31,7 +31,7 @@ def command(files: tuple[Path, ...], classifier: str, top: int, as_json: bool) -
     The bundled classifier also takes photos and makes them smaller first. A file that fails is
     reported, the rest is done, and the exit status is 1.
     """
-    from learned_downscale.conversion.worker import quiet
+    from learned_downscale.files import quiet
     from learned_downscale.readers.bundled import ThumbnailClassifier
 
     try:
