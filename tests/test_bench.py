@@ -18,6 +18,7 @@ from learned_downscale import bench
 from learned_downscale.cli import main
 
 
+@pytest.mark.slow
 def test_every_system_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "SIZES", {0.3: (64, 48)})
     monkeypatch.setattr(bench, "BATCH", 2)

@@ -311,6 +311,7 @@ def test_thumbnails_are_what_resize_makes(photos: Photos) -> None:
     assert np.array_equal(got, want)
 
 
+@pytest.mark.slow
 def test_resume_ends_in_the_same_state(photos: Photos, teacher: Any, tmp_path: Path) -> None:
     from learned_downscale.thumbnet.train import train_recipe
 
@@ -428,6 +429,7 @@ def test_labels(tmp_path: Path) -> None:
             _read_labels(path, CLASSES)
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_accuracy_on_real_thumbnails(val_shard: Path, classifier: ThumbnailClassifier) -> None:
     """The bar of 88 % top-1, on every fifth photo (the card has the figure for all)."""

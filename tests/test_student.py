@@ -244,3 +244,22 @@ def test_a_config_of_another_network(
     (tmp_path / "config.json").write_text(json.dumps(found))
     with pytest.raises(ValueError, match=message):
         ThumbnailClassifier.from_pretrained(tmp_path)
+
+
+def test_export_command_takes_classifiers(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the extra [onnx]")
+    import shutil
+
+    from click.testing import CliRunner
+
+    from learned_downscale.cli import main
+
+    bundled = pretrained.folder_of("thumbnail20", "classifier")
+    assert bundled is not None
+    shutil.copytree(bundled, tmp_path / "mine")
+    result = CliRunner().invoke(main, ["export", str(tmp_path / "mine")])
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "mine" / "model.onnx").is_file()
+    (tmp_path / "none").mkdir()
+    result = CliRunner().invoke(main, ["export", str(tmp_path / "none")])
+    assert result.exit_code == 1 and "config.json is missing" in result.stderr
