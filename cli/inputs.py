@@ -37,7 +37,7 @@ def read_photos(data: tuple[Path, ...], size: int) -> Any:
         raise click.UsageError(str(error)) from error
 
 
-def load_reader(name: str, classes: tuple[str, ...]) -> Any:
+def load_reader(name: str, classes: tuple[str, ...] | None) -> Any:
     """T, or another network; a wrong one ends the command with status 2."""
     from learned_downscale.thumbnet.networks import load_reader as load
 

@@ -75,7 +75,7 @@ def command(
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     photos = read_photos(data, recipe.settings.run.size)
-    T = load_reader(teacher, photos.classes)
+    T = load_reader(teacher, photos.classes if recipe.settings.labelled else None)
 
     import torch
 

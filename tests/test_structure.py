@@ -163,4 +163,4 @@ def test_the_training_code_stays_small() -> None:
         for name, path in MODULES.items()
         if name.startswith(f"{PACKAGE}.thumbnet")
     )
-    assert lines <= 2500
+    assert lines <= 2700

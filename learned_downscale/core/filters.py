@@ -57,6 +57,31 @@ class Filter:
         across = across if once else quantise(across.clamp(0, 1), 255)
         return quantise((rows @ across).clamp(0, 1), 255)
 
+    def enlarge(self, x: Tensor, factor: int) -> Tensor:
+        """x (N, C, h, w) in [0, 1] -> (N, C, f*h, f*w), in 8-bit levels, as Pillow enlarges, to
+        within one level.
+
+        Raises:
+            ValueError: the filter has no kernel (nearest).
+        """
+        from learned_downscale.core.tensors import quantise
+
+        rows, columns = (_enlarging(self, length, factor).to(x) for length in x.shape[-2:])
+        across = quantise((x @ columns.T).clamp(0, 1), 255)
+        return quantise((rows @ across).clamp(0, 1), 255)
+
+
+def _enlarging(chosen: Filter, length: int, factor: int) -> Any:
+    """(f n, n): the weight of each thumbnail pixel in each pixel of the enlarged image."""
+    import torch
+
+    if chosen.kernel is None:
+        raise ValueError(f"{chosen.name} has no kernel to enlarge with; choose another filter")
+    centre = (np.arange(factor * length)[:, None] + 0.5) / factor
+    distance = np.arange(length) + 0.5 - centre
+    weights = chosen.kernel(distance) * (np.abs(distance) < chosen.support)
+    return torch.from_numpy(weights / weights.sum(1, keepdims=True))
+
 
 def _matrix(chosen: Filter, length: int, target: int) -> Any:
     """(target, length): the weight of each source pixel in each thumbnail pixel."""

@@ -89,7 +89,11 @@ def render(name: str, config: Mapping[str, Any]) -> str:
         "recipe": made.name,
     }
     kind, own = (_classifier if "classifier" in config else _downscaler)(name, config, made)
-    head = _text(kind, name=name, license=training["license"], **own)
+    known = training["license"] == "Apache-2.0"  # the Hub has a name for it
+    terms = (
+        "license: apache-2.0" if known else f"license: other\nlicense_name: {training['license']}"
+    )
+    head = _text(kind, name=name, terms=terms, **own)
     return head + "\n\n" + _text("tail", **{**training, **tail}) + "\n"
 
 
@@ -101,6 +105,8 @@ def _text(part: str, /, **values: Any) -> str:
 
 def _downscaler(name: str, config: Mapping[str, Any], made: Recipe) -> tuple[str, dict[str, Any]]:
     E, use = Downscaler(**config["downscaler"]), _text("plain")
+    if E.shared:
+        use += _text("shared")
     if "decoder" in config:
         use = _text("decoder", name=name, times=config["decoder"]["factor"])
         if E.qim > 1:
@@ -129,6 +135,9 @@ def _classifier(name: str, config: Mapping[str, Any], made: Recipe) -> tuple[str
 def _figures(figures: Mapping[str, Any] | None) -> str:
     if figures is None:
         return "Not measured: `learned-downscale evaluate --card` writes them here."
+    if "table" in figures:  # printed by a script
+        return "\n".join((*figures["table"], "", figures["note"], "", "Printed by", "", "```",
+                          figures["command"], "```"))  # fmt: skip
     of_runs = "system" in figures["rows"][0]
     row = evaluate.Row if of_runs else classifier.Row
     table = markdown([row(**values) for values in figures["rows"]])

@@ -184,7 +184,7 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_reader(name: str | Path, classes: Sequence[str]) -> Reader:
+def load_reader(name: str | Path, classes: Sequence[str] | None) -> Reader:
     """T, or another image classifier, on a choice of its classes, frozen.
 
     Args:
@@ -192,7 +192,7 @@ def load_reader(name: str | Path, classes: Sequence[str]) -> Reader:
             Face model id or folder; or "module:callable", which returns an `nn.Module` that takes
             (N, 3, H, W) normalised by its attributes `mean` and `std` (default: in [0, 1]) and
             gives logits, named by its attribute `labels` (default: the 1000 classes of ImageNet).
-        classes: class folders, as `match_classes` knows them.
+        classes: class folders, as `match_classes` knows them; None: all that it knows.
 
     Raises:
         ImportError: the weights' package or transformers is not installed.
@@ -217,7 +217,8 @@ def load_reader(name: str | Path, classes: Sequence[str]) -> Reader:
         if mean is None or std is None:
             raise ValueError(f"{name} has no image_mean and image_std; give it as module:callable")
         ours = ResNet.from_transformers(model, mean, std)
-    outputs = match_classes(classes, labels)
+    every = list(range(len(labels)))
+    outputs = every if classes is None else match_classes(classes, labels)
     if ours is not None:
         ours.choose(outputs)
     network = Foreign(model, mean, std, outputs) if ours is None else ours

@@ -46,20 +46,24 @@ class Downscaler:
 
     factor: the thumbnail is this many times smaller in width and height. kind: "learned" or a
     filter of `core.filters`. channels: of E's hidden layers. qim: above 1, E embeds its detail
-    modulo this in the low bits, which takes a decoder and lossless files. init_from: weights that E
-    and the decoder begin with: a name, a folder or a Hub id.
+    modulo this in the low bits, which takes a decoder and lossless files. shared: one residual is
+    added to R, G and B, by kernels tied under mirroring and turning (`core.symmetry`). init_from:
+    weights that E and the decoder begin with: a name, a folder or a Hub id.
     """
 
     factor: int = _from(2, 4)
     kind: str = "learned"
     channels: int = _above_0(16)
     qim: int = 1
+    shared: bool = False
     init_from: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ("learned", *FILTERS):
             raise ValueError(f"kind is {self.kind!r}; choose learned, {', '.join(FILTERS)}")
         check_qim(self.qim)
+        if self.shared and self.qim > 1:
+            raise ValueError(f"qim is {self.qim}, but a payload needs a residual for each channel")
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Task:
 
     def weights(self) -> dict[str, float]:
         """The weight of each loss term in the sum."""
-        terms = ("mm", "ae", "cl", "kd", "fm")
+        terms = ("mm", "ae", "cl", "kd", "fm", "dr")
         return {t.upper(): getattr(self, t) for t in terms if getattr(self, t, 0)}
 
 
@@ -181,6 +185,35 @@ class Reconstruct(Downscaling):
 
 
 @dataclass(frozen=True)
+class Recognise(Downscaling):
+    """Without labels: frozen networks give the enlarged thumbnail the logits that they have of the
+    photo.
+
+    L = kd L_KD + mm L_MM + dr L_DR, of drawn pictures (`drawn`): L_DR = mean residual^2 of
+    gratings that no thumbnail holds + 100 max(0, |m| - 0.2)^2, m: how far the mean of text and of
+    stripes, whose overshoots are clipped, is from bicubic's; in levels. temperature: of L_KD.
+    readers: the frozen networks, alternated batch by batch. enlargers: filters that enlarge the
+    thumbnails, drawn by chance.
+    """
+
+    type = "recognise"
+    min_crop: float = _above_0(1.0, 1)
+    readers: tuple[str, ...] = ("teacher",)
+    enlargers: tuple[str, ...] = ("bicubic",)
+    kd: float = _from(0, 1.0)
+    dr: float = _from(0, 0.0)
+    temperature: float = _above_0(2.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kernels = [name for name, fixed in FILTERS.items() if fixed.kernel is not None]
+        if unknown := [name for name in self.enlargers if name not in kernels]:
+            raise ValueError(f"enlargers has {unknown}; choose from {', '.join(kernels)}")
+        if not self.readers or not self.enlargers:
+            raise ValueError("readers and enlargers need one entry each, at least")
+
+
+@dataclass(frozen=True)
 class ClassifyThumbnails(Task):
     """S alone learns to classify thumbnails that the library makes, in many sizes.
 
@@ -211,7 +244,7 @@ class ClassifyThumbnails(Task):
 
 
 TASKS: dict[str, type[Task]] = {
-    t.type: t for t in (FeatureMapping, Supervised, Reconstruct, ClassifyThumbnails)
+    t.type: t for t in (FeatureMapping, Supervised, Reconstruct, Recognise, ClassifyThumbnails)
 }
 
 
@@ -246,6 +279,11 @@ class Settings:
             raise ValueError(
                 f"downscaler.qim is {E.qim}, but JPEG destroys the payload; set qim 1 or jpeg 0"
             )
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a task uses the photos' classes; without, networks keep all their outputs."""
+        return not all(isinstance(task, Recognise) for task in self.tasks)
 
 
 def parse(tables: Mapping[str, Any]) -> Settings:

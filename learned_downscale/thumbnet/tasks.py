@@ -5,17 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from learned_downscale.core.decoder import Decoder
+from learned_downscale.core.filters import FILTERS
 from learned_downscale.readers.network import rescaled, resized
 from learned_downscale.thumbnet import losses, settings
-from learned_downscale.thumbnet.data import Batch, Batches, Crops, Photos
+from learned_downscale.thumbnet.data import Batch, Batches, Crops, Photos, generator
+from learned_downscale.thumbnet.drawn import gratings, pages, stripes
 from learned_downscale.thumbnet.jpeg import through_jpeg
 from learned_downscale.thumbnet.networks import FeatureDecoder, Reader
 
@@ -204,6 +208,45 @@ class Reconstruct(_Downscaling):
                     wanted = reader.feature_maps(resized(x, (given.shape[-2], given.shape[-1])))
                 terms["FM"] = losses.perceptual(reader.feature_maps(given), wanted)
         return terms
+
+
+class Recognise(_Downscaling):
+    """L = kd L_KD + mm L_MM + dr L_DR; each network is its own teacher. Source: distillation is the
+    paper's; frozen networks as teachers without labels, and drawn pictures, are ours."""
+
+    def __init__(self, made_of: Any, models: Models) -> None:
+        super().__init__(made_of, models)
+        self.readers = models.readers(made_of.readers)
+        self.known: list[Tensor] = []
+
+    def prepare(self, photos: Photos, run: Path) -> None:
+        for i, reader in enumerate(self.readers):
+            compute = partial(predict, reader, photos.images, precision=self.run.precision)
+            self.known.append(cached(run / f"logits_{i}.safetensors", compute).to(reader.device))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        made, which = self.settings, batch.step % len(self.readers)
+        x, inputs, terms = self.thumbnails(batch)
+        chance = generator(self.run.seed, 2, batch.step)
+        kind = made.enlargers[int(torch.randint(len(made.enlargers), (), generator=chance))]
+        large = FILTERS[kind].enlarge(inputs, self.factor)
+        with autocast(x.device, self.run.precision):
+            logits = self.readers[which](large).float()
+        known = self.known[which][batch.index] if self.known else logits.detach()
+        terms["KD"] = losses.distillation(logits, known, made.temperature)
+        if made.dr:
+            terms["DR"] = self.drawn(chance, x.device)
+        return terms
+
+    def drawn(self, chance: torch.Generator, device: torch.device) -> Tensor:
+        """L_DR."""
+        size = 24 * self.factor
+        waves = gratings(6, size, self.factor, chance).to(device)
+        wide = 2 * size
+        clipped = torch.cat([pages(3, wide, chance), stripes(5, wide, chance)]).to(device)
+        residual: Tensor = self.E.residual((waves * 255).round())  # type: ignore[operator]
+        change = 255 * (self.E(clipped) - FILTERS["bicubic"](clipped, self.factor)).mean((2, 3))
+        return residual.square().mean() + 100 * F.relu(change.abs() - 0.2).square().mean()
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -14,18 +14,27 @@ from torch import nn
 from learned_downscale import pretrained
 from learned_downscale.core.decoder import Decoder
 from learned_downscale.core.downscaler import Downscaler
+from learned_downscale.core.symmetry import tie, untied
 from learned_downscale.thumbnet import networks, settings, trainer
 from learned_downscale.thumbnet import recipe as recipes
 from learned_downscale.thumbnet.classifier import ClassifyThumbnails
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.networks import FeatureDecoder, FixedFilter, Reader, fingerprint
 from learned_downscale.thumbnet.recipe import Recipe
-from learned_downscale.thumbnet.tasks import FeatureMapping, Models, Reconstruct, Supervised, Task
+from learned_downscale.thumbnet.tasks import (
+    FeatureMapping,
+    Models,
+    Recognise,
+    Reconstruct,
+    Supervised,
+    Task,
+)
 
 TASKS: dict[type[settings.Task], Any] = {
     settings.FeatureMapping: FeatureMapping,
     settings.Supervised: Supervised,
     settings.Reconstruct: Reconstruct,
+    settings.Recognise: Recognise,
     settings.ClassifyThumbnails: ClassifyThumbnails,
 }
 DOWNSCALER, STUDENT = "downscaler.safetensors", "student.safetensors"
@@ -50,10 +59,11 @@ def train_recipe(
     """
     accelerator = trainer.make_accelerator()
     made, teacher = recipe.settings, teacher.to(accelerator.device)
+    classes = photos.classes if made.labelled else None
     E, first = make_downscaler(made)
-    S = make_student(made, teacher, photos.classes, first)
+    S = make_student(made, teacher, classes, first)
     D = make_feature_decoder(made, S, teacher)
-    find = cache(partial(networks.load_reader, classes=photos.classes))
+    find = cache(partial(networks.load_reader, classes=classes))
     models = Models(E, S, teacher, D, made, find)
     nn.ModuleList([E, S, *([D] if D else [])]).to(accelerator.device)
     tasks = [TASKS[type(task)](task, models) for task in made.tasks]
@@ -68,11 +78,11 @@ def train_recipe(
     finished = trainer.fit(tasks, photos, run, made_of, accelerator, report, stop_after)
     S.eval()
     if finished and accelerator.is_main_process:
-        for module, name in ((E, DOWNSCALER), (S, STUDENT)):
+        for module, name in ((untied(E), DOWNSCALER), (S, STUDENT)):
             # safetensors takes no channels_last
             save_file({k: v.contiguous() for k, v in module.state_dict().items()}, run / name)
     accelerator.wait_for_everyone()
-    return E, S
+    return untied(E), S
 
 
 def new_downscaler(made: settings.Settings) -> nn.Module:
@@ -84,7 +94,8 @@ def new_downscaler(made: settings.Settings) -> nn.Module:
         return FixedFilter(E.kind, E.factor)
     with torch.random.fork_rng():
         torch.manual_seed(made.run.seed)
-        return Downscaler(E.factor, E.channels, E.qim)
+        new = Downscaler(E.factor, E.channels, E.qim, E.shared)
+        return tie(new) if E.shared else new
 
 
 def make_downscaler(made: settings.Settings) -> tuple[nn.Module, Decoder | None]:
@@ -97,18 +108,22 @@ def make_downscaler(made: settings.Settings) -> tuple[nn.Module, Decoder | None]
     E = pretrained.load(Downscaler, name)
     if "decoder" in pretrained.read_config(name):
         decoder = pretrained.load(Decoder, name)
-    has = settings.Downscaler(E.factor, "learned", E.channels, E.qim)
-    for key in ("kind", "factor", "channels", "qim"):
+    has = settings.Downscaler(E.factor, "learned", E.channels, E.qim, E.shared)
+    for key in ("kind", "factor", "channels", "qim", "shared"):
         if getattr(has, key) != getattr(table, key):
             raise ValueError(
                 f"downscaler.init_from is {name}, which has {key} {getattr(has, key)}, the recipe "
                 f"{getattr(table, key)}; they must agree"
             )
-    return E.requires_grad_(True), decoder
+    E.requires_grad_(True)
+    return tie(E) if E.shared else E, decoder
 
 
 def make_student(
-    made: settings.Settings, teacher: Reader, classes: tuple[str, ...], first: Decoder | None = None
+    made: settings.Settings,
+    teacher: Reader,
+    classes: tuple[str, ...] | None,
+    first: Decoder | None = None,
 ) -> Reader:
     """S as a run begins with it. first: weights of the decoder, used where they fit."""
     table, decoder = made.student, None
@@ -165,7 +180,7 @@ def _made_of(run: Path) -> Any:
 
 
 def load_run(
-    run: Path, teacher: Reader, classes: tuple[str, ...]
+    run: Path, teacher: Reader, classes: tuple[str, ...] | None
 ) -> tuple[Recipe, nn.Module, Reader]:
     """The recipe, E and S of a finished run, on T's device. Raises FileNotFoundError if it is not
     finished, ValueError if it had another teacher or other classes."""
@@ -174,7 +189,7 @@ def load_run(
         raise ValueError(
             f"{run} was trained with another teacher or on other classes; name those it had"
         )
-    E = new_downscaler(recipe.settings).to(teacher.device)
+    E = untied(new_downscaler(recipe.settings)).to(teacher.device)
     S = make_student(recipe.settings, teacher, classes)
     E.load_state_dict(load_file(run / DOWNSCALER))
     S.load_state_dict(load_file(run / STUDENT))
