@@ -149,6 +149,9 @@ def test_it_is_trained_without_labels(photos: Photos, teacher: Path, tmp_path: P
     _, again, _ = load_run(tmp_path / "run", T, None)
     x = torch.rand(2, 3, 32, 32)
     assert torch.equal(again(x), E(x))
+    with pytest.raises(ValueError, match="trained without labels"):
+        load_run(tmp_path / "run", T, photos.classes)
+    assert from_config({**TABLES, "task": []}).settings.labelled
 
 
 def test_a_resumed_run_ends_in_the_same_state(

@@ -283,7 +283,7 @@ class Settings:
     @property
     def labelled(self) -> bool:
         """Whether a task uses the photos' classes; without, networks keep all their outputs."""
-        return not all(isinstance(task, Recognise) for task in self.tasks)
+        return not self.tasks or not all(isinstance(task, Recognise) for task in self.tasks)
 
 
 def parse(tables: Mapping[str, Any]) -> Settings:

@@ -185,6 +185,11 @@ def load_run(
     """The recipe, E and S of a finished run, on T's device. Raises FileNotFoundError if it is not
     finished, ValueError if it had another teacher or other classes."""
     recipe = load_recipe(run)
+    if classes is not None and not recipe.settings.labelled:
+        raise ValueError(
+            f"{run} was trained without labels: it has no student of these classes; measure its "
+            "weights folder with `verify --method FOLDER`"
+        )
     if _made_of(run)["teacher"] != fingerprint(teacher):
         raise ValueError(
             f"{run} was trained with another teacher or on other classes; name those it had"
