@@ -350,6 +350,7 @@ def test_networks_whose_features_differ(photos: Photos, teacher: Any, tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_calibration() -> None:
     pytest.importorskip("transformers", reason="needs the extra [train]")
     from learned_downscale.thumbnet.classifier import best_temperature, calibration_error
