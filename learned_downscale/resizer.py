@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from learned_downscale.core.resampling import Array
     from learned_downscale.engine.backend import Backend
     from learned_downscale.engine.device import DeviceBackend
+    from learned_downscale.engine.thumbnail import Tiling
     from learned_downscale.pixels import ChannelOrder
 
     # A subclass of PIL's Image, as a file gives it, comes back as an Image.
@@ -97,7 +98,8 @@ class Resizer:
             "num_threads": num_threads,
         }
         self.size, self.rounding, self.channel_order = size, rounding, channel_order
-        self.num_threads, self.tiling = num_threads, None
+        self.num_threads = num_threads
+        self.tiling: Tiling | None = None
         if backend == "onnx" and device is not None and str(device) != "cpu":
             raise ValueError(
                 f"backend onnx computes on the CPU, not on {device}; choose torch or auto"

@@ -131,6 +131,21 @@ def test_constants_and_ramps_are_exact(name: str) -> None:
         assert np.abs(small(pixels, name)[..., 1] - wanted)[inside].max() <= 1
 
 
+@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("photo", ["astronaut", "chelsea", "coffee"])
+def test_photos_keep_their_mean_and_look_natural(photo: str, name: str) -> None:
+    """Per channel within 0.3 level; at least 31 dB from bicubic."""
+    data = pytest.importorskip("skimage.data", reason="needs the extra [demo]")
+    f = factor(name)
+    pixels = getattr(data, photo)()
+    pixels = pixels[: pixels.shape[0] // f * f, : pixels.shape[1] // f * f]
+    out = small(pixels, name)
+    bicubic = Image.fromarray(pixels).resize(out.shape[1::-1], Image.Resampling.BICUBIC)
+    assert np.abs(out.mean((0, 1)) - pixels.mean((0, 1))).max() <= 0.3
+    error = ((out - np.asarray(bicubic)) ** 2).mean()
+    assert 0 < error <= 255**2 / 10**3.1
+
+
 def test_other_filters_can_fail() -> None:
     """The bounds are not empty: weights that were trained without them are outside."""
     machine = np.asarray(resize(PATTERNS["columns 1"], 4, weights="x4-machine")).astype(float)

@@ -66,25 +66,16 @@ class Filter:
         """
         from learned_downscale.core.tensors import quantise
 
-        rows, columns = (_enlarging(self, length, factor).to(x) for length in x.shape[-2:])
+        if self.kernel is None:
+            raise ValueError(f"{self.name} has no kernel to enlarge with; choose another filter")
+        rows, columns = (_matrix(self, length, factor * length).to(x) for length in x.shape[-2:])
         across = quantise((x @ columns.T).clamp(0, 1), 255)
         return quantise((rows @ across).clamp(0, 1), 255)
 
 
-def _enlarging(chosen: Filter, length: int, factor: int) -> Any:
-    """(f n, n): the weight of each thumbnail pixel in each pixel of the enlarged image."""
-    import torch
-
-    if chosen.kernel is None:
-        raise ValueError(f"{chosen.name} has no kernel to enlarge with; choose another filter")
-    centre = (np.arange(factor * length)[:, None] + 0.5) / factor
-    distance = np.arange(length) + 0.5 - centre
-    weights = chosen.kernel(distance) * (np.abs(distance) < chosen.support)
-    return torch.from_numpy(weights / weights.sum(1, keepdims=True))
-
-
 def _matrix(chosen: Filter, length: int, target: int) -> Any:
-    """(target, length): the weight of each source pixel in each thumbnail pixel."""
+    """(target, length): the weight of each pixel in each pixel of the result. Where that is
+    smaller, the kernel is as much wider."""
     import torch
 
     scale = length / target
@@ -92,7 +83,7 @@ def _matrix(chosen: Filter, length: int, target: int) -> Any:
     if chosen.kernel is None:
         weights = (np.arange(length) == np.floor(centre)).astype(np.float64)
     else:
-        distance = (np.arange(length) + 0.5 - centre) / scale
+        distance = (np.arange(length) + 0.5 - centre) / max(scale, 1)
         weights = chosen.kernel(distance) * (np.abs(distance) < chosen.support)
     return torch.from_numpy(weights / weights.sum(1, keepdims=True))
 
