@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -125,21 +126,33 @@ def _unpack_pil(image: Image.Image) -> tuple[Source, Pack]:
     channels = _CHANNELS.get(via, 1)
     levels = LEVELS["float32" if via == "F" else "uint16" if via.startswith("I") else "uint8"]
 
+    # in one piece: parts of it are no copies
+    whole = _four_bytes(image) if via == mode and via in ("RGB", "RGBA") else None
+
     def read(images: slice, rows: slice, columns: slice) -> Array:
+        if whole is not None:
+            return whole[None, rows, columns]
         part = image.crop((columns.start, rows.start, columns.stop, rows.stop))
         part = part if via == mode else part.convert(via)
         if via in ("RGB", "RGBA"):
-            return _four_bytes(part)[None]
+            pixels = _four_bytes(part)
+            if pixels is None:
+                pixels = np.asarray(part.convert("RGBX") if via == "RGB" else part)
+            return pixels[None]
         return _samples(np.atleast_3d(np.asarray(part))[None], levels)
 
     def pack(result: Array) -> Image.Image:
         array = result[0] if channels > 1 else result[0, ..., 0]
+        size = array.shape[1], array.shape[0]
         if mode == "I":
             array = array.astype(np.int32)
         elif mode.startswith("I"):
             array = array.astype(">u2" if mode.endswith("B") else "<u2")
-        if mode in ("I;16L", "I;16N"):
-            out = Image.frombytes(mode, array.shape[::-1], array.tobytes())
+        if via == "RGB":  # four bytes a pixel, as Pillow keeps them
+            raw = np.ascontiguousarray(array)
+            out = Image.frombuffer("RGBX", size, raw, "raw", "RGBX", 0, 1).convert("RGB")
+        elif mode in ("I;16L", "I;16N"):
+            out = Image.frombytes(mode, size, array.tobytes())
         else:
             out = Image.fromarray(array)
         if mode in _PIL_VIA:
@@ -150,7 +163,8 @@ def _unpack_pil(image: Image.Image) -> tuple[Source, Pack]:
         return out
 
     width, height = image.size
-    return _source((1, height, width, channels), levels, read), pack
+    source = _source((1, height, width, channels), levels, read)
+    return replace(source, padded=via == "RGB"), pack
 
 
 def _pil_working_mode(image: Image.Image) -> str:
@@ -185,13 +199,13 @@ class _ArrowArray(ctypes.Structure):
     )
 
 
-def _four_bytes(image: Image.Image) -> Array:
-    """(H, W, 4) of an RGB or RGBA image as Pillow keeps it, without a copy where it lies in one
-    piece; np.asarray, which repacks it, takes several times as long as reading it."""
+def _four_bytes(image: Image.Image) -> Array | None:
+    """(H, W, 4) of an RGB or RGBA image as Pillow keeps it, without a copy; None where it does not
+    lie in one piece. np.asarray, which repacks it, takes several times as long as reading it."""
     try:
         _, capsule = image.__arrow_c_array__()
     except (AttributeError, ValueError, MemoryError):  # not in one piece
-        return np.asarray(image.convert("RGBX") if image.mode == "RGB" else image)
+        return None
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
     pixels = _ArrowArray.from_address(pointer(capsule, b"arrow_array"))

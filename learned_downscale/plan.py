@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Rounding = Literal["up", "nearest", "down"]
+# How many times the thumbnail's size an image keeps at least where blocks of it are averaged.
+REDUCED = 4
+LARGEST_REDUCED = 4_000_000  # pixels
 ROUND = {"up": math.ceil, "nearest": round, "down": math.floor}
 
 
@@ -19,8 +22,12 @@ class Plan:
     source, target: (width, height) in pixels.
     learned: the native factor of the learned step, or None where all is plain bicubic.
     weights: the name of its weights, or None.
-    prepared: (width, height) that the image is brought to by antialiased bicubic before the
-        residual is computed; equal to `source` where nothing is left over. None without weights.
+    prepared: (width, height) of the image that the residual is computed of. None without weights.
+    reduced: (width, height) after the mean of whole blocks of pixels has been taken, where the
+        image is much larger than the thumbnail; else None.
+    patches: whether `prepared` is put together of the image's own pixels, `factor` x `factor` at
+        the nearest quarter of a pixel for each thumbnail pixel; else it is the image itself, where
+        the sizes agree, or made by antialiased bicubic.
     backend: what computed it and why that, once it has been.
     """
 
@@ -31,6 +38,8 @@ class Plan:
     prepared: tuple[int, int] | None
     reason: str
     backend: str | None = None
+    reduced: tuple[int, int] | None = None
+    patches: bool = False
 
     def __str__(self) -> str:
         (w, h), (tw, th) = self.source, self.target
@@ -92,11 +101,12 @@ def make_plan(
     target: tuple[int, int],
     weights: Mapping[int, str],
     required: bool = False,
+    exact: bool = False,
 ) -> Plan:
-    """The plan for an RGB image of `source` (width, height).
+    """The plan for an 8-bit RGB image of `source` (width, height).
 
     weights: names by native factor; the largest factor that fits is taken. required: they must
-        fit; otherwise what none of them fits is plain bicubic.
+    fit; otherwise what none of them fits is plain bicubic. exact: without `reduced` and `patches`.
 
     Raises:
         ValueError: weights that are required do not fit.
@@ -117,12 +127,39 @@ def make_plan(
                 f"to {target[0]} x {target[1]} is less; ask for a smaller image, or give no weights"
             )
         return plain(source, target, f"plain bicubic: the factor is below {min(weights)}")
+    block = 1 if exact else reduction(source, target)
+    reduced = None if block == 1 else (-(-source[0] // block), -(-source[1] // block))
+    begins = f"means of {block}x{block} pixels, " if reduced else ""
     factor = fitting[0]
     prepared = (factor * target[0], factor * target[1])
+    patches = reduced is None and not exact and takes_patches(source, target, factor)
     reason = f"learned x{factor} ({weights[factor]})"
-    if prepared != source:
-        reason = f"bicubic to {prepared[0]}x{prepared[1]}, then " + reason
-    return Plan(source, target, factor, weights[factor], prepared, reason)
+    if patches:
+        reason += f" of {factor}x{factor} patches at quarters of a pixel"
+    elif prepared != source:
+        reason = f"{begins}bicubic to {prepared[0]}x{prepared[1]}, then {reason}"
+    name = weights[factor]
+    return Plan(source, target, factor, name, prepared, reason, None, reduced, patches)
+
+
+def reduction(source: tuple[int, int], target: tuple[int, int]) -> int:
+    """The side of the blocks of pixels whose mean is taken first; 1: none is.
+
+    The thumbnail is then made of an image at least REDUCED times its size, as Pillow does it with
+    `reducing_gap`. Not where even that image would be too large to be kept whole.
+    """
+    block = min(s // (REDUCED * t) for s, t in zip(source, target, strict=True))
+    if block < 2 or math.prod(-(-s // block) for s in source) > LARGEST_REDUCED:
+        return 1
+    return block
+
+
+def takes_patches(source: tuple[int, int], target: tuple[int, int], factor: int) -> bool:
+    """Whether the image is nearly, but not quite, `factor` times the thumbnail: then the residual
+    is computed of the image's own pixels (see `Plan.patches`)."""
+    fine = [factor * t for t in target]
+    near = all(16 * abs(f - s) <= s for f, s in zip(fine, source, strict=True))
+    return near and tuple(fine) != source and min(source) >= factor
 
 
 def plain(source: tuple[int, int], target: tuple[int, int], reason: str) -> Plan:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         backend: BackendName
         device: Any
         num_threads: int | None
+        exact: bool
 
 
 # The weights that are chosen from where none are named, by native factor.
@@ -59,7 +60,7 @@ class Resizer:
         weights: a bundled name, a folder, a Hugging Face model id, or a `Downscaler` (as it is
             now: train a copy). Default: x4 or x2, whichever fits.
         revision: branch, tag or commit of a Hub model; pin a commit in production.
-        rounding, channel_order, backend, device, num_threads: as for `resize`.
+        rounding, channel_order, backend, device, num_threads, exact: as for `resize`.
 
     Attributes:
         weights: names of the weights by native factor.
@@ -84,6 +85,7 @@ class Resizer:
         backend: BackendName = "auto",
         device: Any = None,
         num_threads: int | None = None,
+        exact: bool = False,
     ) -> None:
         check_size(size)
         check_choices(rounding, channel_order, backend, num_threads)
@@ -96,9 +98,10 @@ class Resizer:
             "backend": backend,
             "device": device,
             "num_threads": num_threads,
+            "exact": exact,
         }
         self.size, self.rounding, self.channel_order = size, rounding, channel_order
-        self.num_threads = num_threads
+        self.num_threads, self.exact = num_threads, exact
         self.tiling: Tiling | None = None
         if backend == "onnx" and device is not None and str(device) != "cpu":
             raise ValueError(
@@ -151,6 +154,7 @@ class Resizer:
             target_size(source, self.size, self.rounding),
             self.weights,
             required=self._given is not None,
+            exact=self.exact,
         )
 
     def rows(self, rows: Iterable[Array], source: tuple[int, int]) -> Iterator[Array]:
@@ -191,9 +195,12 @@ class Resizer:
         backend: Any = self._backend(plan.learned, "")
         size = plan.target[1], plan.target[0]
         tiling = self.tiling or TILING
-        for needed, compute in in_rows(samples, size, backend, self.num_threads, tiling):
+        for needed, compute in in_rows(
+            samples, size, backend, self.num_threads, tiling, self.exact
+        ):
             window.move(needed)
-            yield pack(compute()[None])
+            if (rows := compute()) is not None:
+                yield pack(rows[None])
         window.finish()
 
     def decoder(self) -> Decoder | None:
@@ -321,11 +328,19 @@ class Resizer:
         if device:
             for job in group:
                 job.result = backend.downscale(
-                    job.image, job.samples, job.pack, self.channel_order, size, self.num_threads
+                    job.image,
+                    job.samples,
+                    job.pack,
+                    self.channel_order,
+                    size,
+                    self.num_threads,
+                    self.exact,
                 )
             return str(backend.name)
         samples = group[0].samples if len(group) == 1 else stack([job.samples for job in group])
-        small = downscale(samples, size, backend, self.num_threads, self.tiling or TILING)
+        small = downscale(
+            samples, size, backend, self.num_threads, self.tiling or TILING, self.exact
+        )
         for i, job in enumerate(group):
             job.result = job.pack(small if len(group) == 1 else small[i : i + 1].copy())
         return str(backend.name)

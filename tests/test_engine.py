@@ -24,11 +24,13 @@ from learned_downscale import (
     resize,
 )
 from learned_downscale.core.downscaler import MAX_WEIGHT, integer_weight
-from learned_downscale.core.resampling import Axis, resample, span
-from learned_downscale.core.tensors import interpolate_by_matrices
+from learned_downscale.core.resampling import Axis, quarters, resample, span
+from learned_downscale.core.tensors import along_by_matrix, patches
 from learned_downscale.engine import backend as backends
 from learned_downscale.engine import loading, tiles, torch_backend
 from learned_downscale.engine.device import DeviceBackend
+from learned_downscale.engine.patches import gather, runs
+from learned_downscale.engine.reduction import reduce_rows, strips
 from learned_downscale.engine.thumbnail import Tiling
 from learned_downscale.engine.torch_backend import FloatLayers, Int8Layers
 from learned_downscale.pixels import unpack
@@ -88,9 +90,12 @@ def test_own_bicubic_is_torchs_bit_for_bit(source: int, target: int) -> None:
 
 def test_matrices_do_what_interpolate_does() -> None:
     x = torch.rand(2, 3, 37, 50)
-    for size in ((9, 12), (37, 25), (40, 60)):
+    for dimension, target in ((0, 9), (0, 40), (1, 25), (1, 60)):
+        size = [37, 50]
+        length, size[dimension] = size[dimension], target
         theirs = F.interpolate(x, size, mode="bicubic", antialias=True)
-        assert (interpolate_by_matrices(x, size) - theirs).abs().max() < 1e-5
+        mine = along_by_matrix(x, Axis(length, target, 0, target, 0, True, False), dimension)
+        assert (mine - theirs).abs().max() < 1e-5
 
 
 # -- whole numbers ----------------------------------------------------------------------------
@@ -140,7 +145,7 @@ def test_without_int8_the_thumbnail_is_the_same(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("kind", list(images()))
-@pytest.mark.parametrize("size", [(60, 45), (120, 90), (59, 44), (90, 45)])
+@pytest.mark.parametrize("size", [(60, 45), (120, 90), (59, 44), (90, 45), (21, 16)])
 @pytest.mark.parametrize("name", ["torch", "onnx"])
 def test_tiles_equal_the_whole(kind: str, size: tuple[int, int], name: str) -> None:
     source, _ = unpack(images()[kind])
@@ -150,7 +155,7 @@ def test_tiles_equal_the_whole(kind: str, size: tuple[int, int], name: str) -> N
     whole = tiles.downscale(source, size[::-1], runs, 1)
     for widest in (10_000, 100):
         tiling = Tiling(tile=3000, smallest=1000, widest=widest)
-        assert len(list(tiles.cut_tiles(source, size[::-1], 2, tiling))) > 5
+        assert size[0] < 60 or len(list(tiles.cut_tiles(source, size[::-1], 2, tiling))) > 5
         parts = tiles.downscale(source, size[::-1], runs, 2, tiling)
         if whole.dtype == np.uint8:
             assert np.array_equal(parts, whole)
@@ -166,15 +171,78 @@ def test_tiles_need_their_halo() -> None:
     assert not np.array_equal(tiles.downscale(source, (45, 60), runs, 1, too_narrow), whole)
 
 
-@pytest.mark.parametrize("size", [(12, 9), (13, 17), (30, 1)])
-def test_the_detour_changes_nothing(size: tuple[int, int]) -> None:
-    photo = images(1201, 903)["rgb"]
-    through_it = resize(photo, size)
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("kind", ["rgb", "grey", "rgba"])
+@pytest.mark.parametrize("size", [(12, 9), (13, 17), (30, 1), (301, 226), (280, 215), (500, 400)])
+@pytest.mark.parametrize("name", ["torch", "onnx"])
+def test_what_is_kept_whole_changes_nothing(
+    size: tuple[int, int], kind: str, name: str, exact: bool
+) -> None:
+    photo = images(1201, 903)[kind]
+    want = resize(photo, size, backend=name, exact=exact)
     for threads, tile in ((1, 10**6), (3, 10**4)):
-        for prepared in (0, 2_000_000):
-            tiling = Tiling(tile=tile, prepared=prepared)
-            small = cut(Resizer(size, num_threads=threads), tiling)(photo)
-            assert np.array_equal(small, through_it)
+        for whole in (0, Tiling.whole):
+            tiling = Tiling(tile=tile, whole=whole, smallest=1000)
+            resizer = Resizer(size, num_threads=threads, backend=name, exact=exact)
+            assert np.array_equal(cut(resizer, tiling)(photo), want)
+
+
+@pytest.mark.parametrize("weights", ["x4", "x2"])
+@pytest.mark.parametrize("ratio", [1.001, 1.02, 1.05, 2.3, 3.6])
+def test_the_fast_way_is_close_to_the_exact_one(weights: str, ratio: float) -> None:
+    photo = drawn_photo(1201, 903)
+    sides = (int(s / ratio / int(weights[1])) for s in photo.size)
+    width, height = sides
+    fast, plan = resize(photo, (width, height), weights=weights, return_plan=True)
+    assert plan.patches if ratio < 2 else plan.reduced or weights == "x2"
+    exact, other = resize(photo, (width, height), weights=weights, exact=True, return_plan=True)
+    assert not other.patches and not other.reduced
+    error = np.asarray(fast, float) - np.asarray(exact, float)
+    assert np.mean(error**2) < 255**2 / 10 ** (45 / 10)  # 45 dB
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "factor"), [(2999, 750, 4), (481, 241, 2), (33, 8, 4)]
+)
+def test_a_mirrored_axis_has_mirrored_patches(source: int, target: int, factor: int) -> None:
+    begin, quarter = quarters(source, target, 0, target, factor)
+    place = 4 * begin + quarter
+    assert np.array_equal(4 * (source - factor) - place[::-1], place)
+    assert place.min() >= 0 and place.max() <= 4 * (source - factor)
+    # around the middle of the thumbnail's pixel, to an eighth of a sample; the ends stay inside
+    middle = (np.arange(target) + 0.5) * source / target - factor / 2
+    assert np.abs(place / 4 - middle.clip(0, source - factor)).max() <= 1 / 8
+
+
+def test_patches_put_together() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (2, 33, 47, 3), np.uint8)
+    places = [quarters(s, t, 0, t, 4) for s, t in ((33, 8), (47, 12))]
+    want = x.astype(np.float64)
+    for dimension, (begin, quarter) in enumerate(places, 1):
+        index = (begin[:, None] + np.arange(4)).ravel()
+        near, far = (
+            want.take((index + k).clip(0, want.shape[dimension] - 1), dimension) for k in (0, 1)
+        )
+        share = np.repeat(quarter / 4, 4).reshape([-1 if d == dimension else 1 for d in range(4)])
+        want = np.rint(near + share * (far - near))
+    got = x
+    for dimension, (begin, quarter) in enumerate(places, 1):
+        got = gather(got, runs(begin, quarter, 4), dimension)
+    assert np.array_equal(got, want)
+    tensor = torch.from_numpy(x).permute(0, 3, 1, 2) / 255
+    found = patches(tensor, (8, 12), 4).permute(0, 2, 3, 1) * 255
+    assert np.array_equal(found.round().numpy(), want)
+
+
+def test_means_of_blocks_are_pillows() -> None:
+    for kind in ("rgb", "grey", "rgba"):
+        image = images(241, 183)[kind]
+        want = np.atleast_3d(np.asarray(image.reduce(5)))
+        for form in (image, np.asarray(image)):
+            source, _ = unpack(form)
+            parts = [reduce_rows(source, 0, rows, 5) for rows in strips(source, 5, 3000)]
+            assert len(parts) > 3
+            assert np.array_equal(np.concatenate(parts)[..., : want.shape[-1]], want)
 
 
 def test_batches_of_small_images_share_a_tile() -> None:
@@ -295,8 +363,8 @@ def test_little_memory_is_used(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("kind", list(images()))
-@pytest.mark.parametrize("size", [4, 2, 3, 1.5])
-def test_backends_differ_by_at_most_one_level(kind: str, size: float) -> None:
+@pytest.mark.parametrize("size", [4, 2, 3, 1.5, (59, 44), (21, 16)])
+def test_backends_differ_by_at_most_one_level(kind: str, size: Any) -> None:
     pytest.importorskip("onnxruntime")
     image = images()[kind]
     a, b = (resize(image, size, backend=name) for name in ("torch", "onnx"))
@@ -422,8 +490,8 @@ def test_a_bad_image_in_a_list_is_named() -> None:
 
 
 @pytest.mark.parametrize("kind", ["rgb", "grey", "rgba", "16 bits", "float"])
-@pytest.mark.parametrize("size", [4, 2, 3, 1.5])
-def test_the_way_of_other_devices(kind: str, size: float) -> None:
+@pytest.mark.parametrize("size", [4, 2, 3, 1.5, (59, 44), (21, 16)])
+def test_the_way_of_other_devices(kind: str, size: Any) -> None:
     """Run on the CPU, since not every machine has another device."""
     array = np.asarray(images()[kind])
     array = array[..., None] if array.ndim == 2 else array

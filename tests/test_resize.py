@@ -217,7 +217,8 @@ def test_sizes(size: Any, rounding: Any, want: tuple[int, int]) -> None:
     [
         ((400, 300), 4, 4, "400x300 -> 100x75: learned x4 (x4)"),
         ((400, 300), 2, 2, "learned x2"),
-        ((401, 299), 4, 4, "bicubic to 404x300, then learned x4"),
+        ((401, 299), 4, 4, "learned x4 (x4) of 4x4 patches at quarters of a pixel"),
+        ((1601, 1200), (100, 75), 4, "means of 4x4 pixels, bicubic to 400x300, then learned x4"),
         ((400, 300), 3, 2, "bicubic to 268x200, then learned x2"),
         ((400, 300), 10, 4, "bicubic to 160x120, then learned x4"),
         ((400, 300), (100, 150), 2, "learned x2"),

@@ -34,7 +34,15 @@ from torch import Tensor, nn
 
 from learned_downscale import pretrained
 from learned_downscale.core.qim import check_qim
-from learned_downscale.core.tensors import bicubic, pass_gradient, quantise, round_through
+from learned_downscale.core.tensors import (
+    bicubic,
+    block_means,
+    pass_gradient,
+    patches,
+    quantise,
+    round_through,
+)
+from learned_downscale.plan import reduction, takes_patches
 
 # Weights are integers in [-63, 63]: with 64 or more, processors without VNNI saturate the sum of
 # two products (int16) in their 8-bit multiplication.
@@ -202,8 +210,8 @@ class Downscaler(nn.Module):
         Args:
             x: (N, 3, H, W) float tensor, RGB, in [0, 1].
             size: (height, width) of the thumbnails; default `thumbnail_size(H, W)`. Where
-                factor * size is not (H, W), the residual is taken from x resampled (bicubic,
-                antialiased) to factor * size.
+                factor * size is not (H, W), the residual is taken from patches of x, or from x
+                resampled to factor * size (`Plan`).
             levels: the result is rounded to multiples of 1 / levels; 255 for 8 bits (default),
                 65535 for 16 bits, None for no rounding.
 
@@ -239,12 +247,25 @@ class Downscaler(nn.Module):
         dtype, x = x.dtype, x.float()  # antialiasing has no half precision on CPUs
         return self.thumbnail(x, size or self.thumbnail_size(*x.shape[-2:]), levels).to(dtype)
 
-    def thumbnail(self, x: Tensor, size: tuple[int, int], levels: int | None) -> Tensor:
+    def thumbnail(
+        self, x: Tensor, size: tuple[int, int], levels: int | None, exact: bool = False
+    ) -> Tensor:
         """As `forward`, of float32 (N, 3, H, W), or of grey (N, 1, H, W): of
-        three equal planes the mean of the residual is added."""
-        skip = bicubic(x, size, levels)
-        fine = self.factor * size[0], self.factor * size[1]
-        pixels = round_through(bicubic(quantise(x, 255), fine) * 255)
+        three equal planes the mean of the residual is added. exact: as `engine.downscale`."""
+        sides, target = (x.shape[-1], x.shape[-2]), (size[1], size[0])
+        block = 1 if exact or levels != 255 else reduction(sides, target)
+        gathered = block == 1 and not exact and takes_patches(sides, target, self.factor)
+        extent = None
+        if block > 1:
+            extent = x.shape[-2] / block, x.shape[-1] / block
+            x = block_means(x, block)
+        skip = bicubic(x, size, levels, extent)
+        fine, eight = (self.factor * size[0], self.factor * size[1]), quantise(x, 255)
+        if gathered:
+            prepared = patches(eight, size, self.factor)
+        else:
+            prepared = bicubic(eight, fine, extent=extent)
+        pixels = round_through(prepared * 255)
         with torch.autocast(x.device.type, enabled=False):
             residual = self.residual(pixels.expand(-1, 3, -1, -1))
         if x.shape[1] == 1:

@@ -21,8 +21,9 @@ class Source:
     colours: 1 (grey) or 3 (RGB).
     alpha: whether another channel, the last one, is opacity.
     levels: 255 or 65535: samples are whole numbers up to it; None: floats in [0, 1].
-    read: gives uint8 for 255 levels, else float32. Of opaque RGB it may give a fourth channel,
-        which means nothing.
+    read: gives uint8 for 255 levels, else float32.
+    padded: of opaque RGB: whether it gives a fourth channel, which means nothing.
+    extent: (height, width) where the last row and column stand for less than a whole sample.
     """
 
     count: int
@@ -32,6 +33,18 @@ class Source:
     alpha: bool
     levels: int | None
     read: Read
+    padded: bool = False
+    extent: tuple[float, float] | None = None
+
+    @property
+    def channels(self) -> int:
+        """That `read` gives."""
+        return self.colours + (self.alpha or self.padded)
+
+    @property
+    def plain(self) -> bool:
+        """Opaque 8-bit colours or grey."""
+        return self.levels == 255 and not self.alpha
 
 
 def stack(sources: Sequence[Source]) -> Source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,13 +57,14 @@ class DeviceBackend:
         channel_order: pixels.ChannelOrder,
         size: tuple[int, int],
         num_threads: int | None,
+        exact: bool = False,
     ) -> Any:
         """The thumbnail of `image`, with its samples and the way back as `pixels.unpack` gives
         them, of `size` (height, width). A tensor is left on the device. Transparent images are
         computed on the CPU, with `num_threads`."""
         tensor = isinstance(image, Tensor)
         if samples.alpha:
-            result = pack(downscale(samples, size, self._cpu, num_threads))
+            result = pack(downscale(samples, size, self._cpu, num_threads, exact=exact))
             return result.to(self.device) if tensor else result
         if tensor:
             batch = image.detach() if image.ndim == 4 else image.detach()[None]
@@ -82,12 +84,15 @@ class DeviceBackend:
                 made = (
                     bicubic(x, size, levels)
                     if self._model is None
-                    else self._model.thumbnail(x, size, levels)
+                    else self._model.thumbnail(x, size, levels, exact)
                 )
                 small.append(made if levels is None else (made * levels).round())
         result = torch.cat(small)
         if not tensor:
             array = result.permute(0, 2, 3, 1).cpu().numpy()
-            return pack(array.astype("uint8") if levels == 255 else array)
+            array = array.astype("uint8") if levels == 255 else array
+            if samples.padded:
+                array = np.concatenate([array, np.full_like(array[..., :1], 255)], -1)
+            return pack(array)
         result = (result.flip(1) if flip else result).to(image.dtype)
         return result if image.ndim == 4 else result[0]

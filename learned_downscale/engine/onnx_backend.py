@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from learned_downscale.core.qim import embed
-from learned_downscale.core.resampling import Array, Axis, resample
+from learned_downscale.core.resampling import FINE_BITS, Array, Axis, resample
 
 # The names in model.onnx; see `learned_downscale.engine.export`.
 IMAGE, THUMBNAIL, RESIDUAL = "image", "thumbnail", "residual"
@@ -41,19 +41,28 @@ class OnnxBackend:
             )
 
     def bicubic(self, x: Array, rows: Axis, columns: Axis) -> Array:
-        if not (rows.grid and columns.grid):
-            return resample(resample(x, columns, 2), rows, 1)  # as torch does it, bit for bit
-        size = columns.stop - columns.start, rows.stop - rows.start
-        return np.stack([_pillow(image, size) for image in x])
+        grid = rows.grid and columns.grid
+        for axis, dimension in ((columns, 2), (rows, 1)):
+            if axis.source == axis.target:
+                continue
+            if axis.alone and (x.dtype == np.uint8 or grid):
+                x = np.stack([_pillow(image, axis, dimension - 1) for image in x])
+            else:
+                x = resample(x, axis, dimension, FINE_BITS)
+        return x
 
     def thumbnail(self, x: Array, skip: Array | None) -> Array:
+        channels = x.shape[-1] if skip is None else skip.shape[-1]
+        out = np.full((len(x), *(s // self.factor for s in x.shape[1:3]), channels), 255, np.uint8)
         if skip is None:
-            return self._run(THUMBNAIL, x)
-        if self.qim > 1:
-            return embed(skip[..., :3], self.residual(x), self.qim).astype(np.uint8)
-        total = self.residual(x)
-        total += skip[..., :3]
-        return np.rint(total, out=total).clip(0, 255, out=total).astype(np.uint8)
+            out[..., :3] = self._run(THUMBNAIL, x)
+        elif self.qim > 1:
+            out[..., :3] = embed(skip[..., :3], self.residual(x), self.qim)
+        else:
+            total = self.residual(x)
+            total += skip[..., :3]
+            out[..., :3] = np.rint(total, out=total).clip(0, 255, out=total)
+        return out
 
     def residual(self, x: Array) -> Array:
         return self._run(RESIDUAL, x)
@@ -82,18 +91,22 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def _pillow(image: Array, size: tuple[int, int]) -> Array:
-    """(H, W, C) uint8 or float32 to `size` (width, height); RGBX has no alpha to multiply by."""
+def _pillow(image: Array, axis: Axis, dimension: int) -> Array:
+    """One axis of (H, W, C) uint8 or float32, the whole of it."""
+    # RGBX has no alpha to multiply by
     modes = {1: "L", 3: "RGB", 4: "RGBX"} if image.dtype == np.uint8 else {1: "F"}
     channels = image.shape[-1]
     if channels not in modes:
-        planes = [_pillow(image[..., c : c + 1], size) for c in range(channels)]
+        planes = [_pillow(image[..., c : c + 1], axis, dimension) for c in range(channels)]
         return np.concatenate(planes, -1)
-    shape = (image.shape[1], image.shape[0])
+    size, box = list(image.shape[1::-1]), [0.0, 0.0, *image.shape[1::-1]]
     raw = np.ascontiguousarray(image)
-    picture = Image.frombuffer(modes[channels], shape, raw, "raw", modes[channels], 0, 1)
-    # Rows first, whatever the shape: Pillow's own order depends on it, and so would tiles.
-    for step in ((size[0], shape[1]), size):
-        picture = picture.resize(step, Image.Resampling.BICUBIC)
+    picture = Image.frombuffer(
+        modes[channels], (size[0], size[1]), raw, "raw", modes[channels], 0, 1
+    )
+    size[1 - dimension] = axis.stop - axis.start
+    if axis.scale is not None:
+        box[3 - dimension] = axis.source
+    picture = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC, tuple(box))
     small = np.asarray(picture)
     return small[..., None] if small.ndim == 2 else small

@@ -4,14 +4,16 @@ images with transparency."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 
 from learned_downscale.core.qim import embed
-from learned_downscale.core.resampling import Array, Axis, span
+from learned_downscale.core.resampling import Array, Axis, quarters, span
 from learned_downscale.core.source import Source
 from learned_downscale.engine.backend import Backend
+from learned_downscale.engine.patches import Run, gather, runs
 from learned_downscale.engine.transparency import REACH, see_through
 
 
@@ -24,7 +26,8 @@ class Tiling:
     tile: source pixels of a tile, which then fits the processor's cache.
     at_once: source pixels of the tiles that all threads work on.
     widest: source pixels across a tile; wider images are cut in columns, too.
-    prepared: pixels, at most, of a prepared image that is kept whole.
+    whole: bytes, at most, of what bicubic keeps of an image where its sizes do not fit: torch and
+        Pillow filter whole rows and columns several times faster than parts of them.
     smallest: source pixels below which a further thread costs more than it brings.
     """
 
@@ -32,8 +35,8 @@ class Tiling:
     tile: int = 800_000
     at_once: int = 3_200_000
     widest: int = 16_384
-    prepared: int = 2_000_000
-    smallest: int = 150_000
+    whole: int = 56_000_000
+    smallest: int = 400_000
 
 
 TILING = Tiling()
@@ -54,43 +57,67 @@ class Part:
     native: whether the network takes the samples of the image as they are.
     read: samples of the image that are read.
     skip: from these to the tile with its halo.
-    prepare: from these to factor * the tile with its halo.
+    prepare: from these to factor * the tile with its halo; None: the network is given patches.
+    runs: of patches, within what is read.
     around: the tile with its halo, in the thumbnail.
     crop: the tile within the tile with its halo.
-    filled: the pixel of the tile with its halo in which each sample lies.
     """
 
     def __init__(
-        self, source: int, target: int, tile: slice, halo: int, reach: int, factor: int | None
+        self,
+        samples: int,
+        extent: float,
+        target: int,
+        tile: tuple[int, int],
+        halos: tuple[int, int],
+        factor: int | None,
+        patches: bool,
+        with_skip: bool,
     ) -> None:
-        """reach: thumbnail pixels beyond the halo that transparency depends on."""
-        self.native = _native(source, target, factor)
+        """samples, extent: of the image. halos: thumbnail pixels that the network depends on, and
+        beyond them those that transparency does. with_skip: whether the skip is made of what is
+        read, too."""
+        halo, reach = halos
+        self.native = _native(extent, target, factor)
         # without a network: what bicubic reaches is in `span`
         halo = reach if factor is None and not self.native else halo + reach
-        start, stop = max(0, tile.start - halo), min(target, tile.stop + halo)
+        start, stop = max(0, tile[0] - halo), min(target, tile[1] + halo)
         fine = (factor or 1) * target
-        scale = source // target
-        if self.native:
-            first, last = scale * start, scale * stop
-        else:
-            coarse = span(source, target, start, stop)
-            finer = span(source, fine, start * fine // target, stop * fine // target)
-            first, last = min(coarse[0], finer[0]), max(coarse[1], finer[1])
+        ends = start * fine // target, stop * fine // target
+        scale = int(extent // target)
+        self.runs: tuple[Run, ...] = ()
         alone = self.native or (start, stop) == (0, target)
-        if alone and not self.native:
-            first, last = 0, source
+        spans: list[tuple[int, int]] = []
+        if self.native:
+            spans.append((scale * start, scale * stop))
+        elif alone and with_skip:
+            spans.append((0, samples))
+        elif with_skip:
+            spans.append(span(extent, target, start, stop))
+        if patches and factor is not None:
+            begin, quarter = quarters(samples, target, start, stop, factor)
+            spans.append((int(begin[0]), int(begin[-1]) + factor + bool(quarter[-1])))
+        elif not self.native and not (alone and with_skip):
+            spans.append(span(extent, fine, *ends))
+        first, last = min(s[0] for s in spans), max(s[1] for s in spans)
+        if patches and factor is not None:
+            self.runs = runs(begin - first, quarter, factor)
         self.read = slice(first, last)
         self.around = slice(start, stop)
-        self.crop = slice(tile.start - start, tile.stop - start)
-        self.skip = Axis(source, target, start, stop, first, alone, self.native)
-        self.prepare = Axis(
-            source, fine, start * fine // target, stop * fine // target, first, alone, self.native
-        )
-        within = ((np.arange(first, last) + 0.5) * target / source).astype(np.int64)
-        self.filled = (within - start).clip(0, stop - start - 1)
+        self.crop = slice(tile[0] - start, tile[1] - start)
+        self.skip = Axis(extent, target, start, stop, first, alone, self.native)
+        self.prepare = None if patches else Axis(extent, fine, *ends, first, alone, self.native)
+        self.scale = target / extent
+
+    @property
+    def filled(self) -> Array:
+        """The pixel of the tile with its halo in which each sample lies."""
+        samples = np.arange(self.read.start, self.read.stop)
+        within = ((samples + 0.5) * self.scale).astype(np.int64) - self.around.start
+        return within.clip(0, self.around.stop - self.around.start - 1)
 
 
-def _native(source: int, target: int, factor: int | None) -> bool:
+def _native(source: float, target: int, factor: int | None) -> bool:
     """Whether each target sample covers a whole number of samples, and the factor of them."""
     return source % target == 0 if factor is None else source == factor * target
 
@@ -102,14 +129,22 @@ def parts(
     factor: int | None,
     tile: Tile,
     tiling: Tiling = TILING,
+    patches: bool = False,
+    with_skip: bool = True,
 ) -> tuple[Part, Part]:
     """What a tile needs of the rows and of the columns of the image."""
     halo = max(2, backend.reach) if tiling.halo is None else tiling.halo
-    reach = REACH if source.alpha else 0
+    halos = halo, REACH if source.alpha else 0
+    height, width = source.extent or (source.height, source.width)
+    rest = halos, factor, patches, with_skip
+    rows, columns = tile.rows, tile.columns
     return (
-        Part(source.height, size[0], tile.rows, halo, reach, factor),
-        Part(source.width, size[1], tile.columns, halo, reach, factor),
+        part(source.height, height, size[0], (rows.start, rows.stop), *rest),
+        part(source.width, width, size[1], (columns.start, columns.stop), *rest),
     )
+
+
+part = lru_cache(maxsize=1024)(Part)  # images of one size come one after the other
 
 
 def make_thumbnail(
@@ -119,19 +154,20 @@ def make_thumbnail(
     factor: int | None,
     tile: Tile,
     tiling: Tiling = TILING,
+    patches: bool = False,
     skips: Array | None = None,
 ) -> Array:
     """The thumbnails of one tile, as in `tiles.downscale`; bicubic alone without a factor. `skips`
     are the bicubic thumbnails, where they are not to be taken from the source."""
-    rows, columns = parts(source, size, backend, factor, tile, tiling)
-    if factor is None and source.levels == 255 and not source.alpha:
+    rows, columns = parts(source, size, backend, factor, tile, tiling, patches, skips is None)
+    if factor is None and source.plain:
         return _plain_bicubic(source, backend, tile.images, rows, columns, tiling)
     x = source.read(tile.images, rows.read, columns.read)
-    work = _Work(backend, factor, source.colours, source.levels, rows, columns)
+    skip = None if skips is None else skips[tile.images, rows.around, columns.around]
+    work = _Work(backend, factor, source.colours, source.levels, rows, columns, skip)
     opaque = not source.alpha or bool((x[..., -1] == work.top).all())
     if opaque and source.levels == 255 and source.colours == 3 and factor is not None:
-        skip = None if skips is None else skips[tile.images, rows.around, columns.around].copy()
-        small = _opaque_rgb(work, x, source.alpha, skip)
+        small = _opaque_rgb(work, x)
     elif opaque:
         small = _opaque(work, x, source.alpha)
     else:
@@ -149,6 +185,7 @@ class _Work:
     levels: int | None
     rows: Part
     columns: Part
+    skip: Array | None
 
     @property
     def top(self) -> int:
@@ -168,18 +205,23 @@ class _Work:
 
     def rounded_bicubic(self, x: Array) -> Array:
         """As Pillow does it with 8 bits: clipped and rounded after each of the two passes."""
+        if self.skip is not None:
+            return self.skip
         if x.dtype == np.uint8:
             return self.bicubic(x)
-        across = self.backend.bicubic(x, _same(x.shape[1]), self.columns.skip)
+        across = self.backend.bicubic(x, same(x.shape[1]), self.columns.skip)
         across = _rounded(across, self.levels)
-        down = self.backend.bicubic(across, self.rows.skip, _same(across.shape[2]))
+        down = self.backend.bicubic(across, self.rows.skip, same(across.shape[2]))
         return _rounded(down, self.levels)
 
     def prepared(self, x: Array) -> Array:
         """What the network takes."""
         if self.native:
             return x
-        return self.backend.bicubic(x, self.rows.prepare, self.columns.prepare)
+        rows, columns = self.rows, self.columns
+        if rows.prepare is not None and columns.prepare is not None:
+            return self.backend.bicubic(x, rows.prepare, columns.prepare)
+        return gather(gather(x, rows.runs, 1), columns.runs, 2)
 
     def residual(self, x: Array) -> Array:
         """In levels of 8 bits."""
@@ -202,14 +244,13 @@ class _Work:
         return _rounded(self.unit * levels, self.levels)
 
 
-def _opaque_rgb(work: _Work, x: Array, alpha: bool, skip: Array | None) -> Array:
-    """8 bits: the backend does it all."""
-    if not work.native and skip is None:
-        skip = work.bicubic(x)
-    small = work.backend.thumbnail(work.prepared(x), skip)
-    if not alpha:
-        return small
-    return np.concatenate([small, np.full_like(small[..., :1], work.top)], -1)
+def _opaque_rgb(work: _Work, x: Array) -> Array:
+    """8 bits: the backend does it all. A fourth channel of x is in the result, too."""
+    if work.native and work.skip is None:
+        return work.backend.thumbnail(x, None)
+    # the sum goes where the skip is
+    skip = work.bicubic(x) if work.skip is None else work.skip.copy()
+    return work.backend.thumbnail(work.prepared(x), skip)
 
 
 def _opaque(work: _Work, x: Array, alpha: bool) -> Array:
@@ -245,10 +286,10 @@ def _plain_bicubic(
         across = []
         for cut in cuts(bottom - top, strips):
             x = source.read(images, slice(top + cut.start, top + cut.stop), columns.read)
-            across.append(backend.bicubic(x, _same(x.shape[1]), columns.skip))
+            across.append(backend.bicubic(x, same(x.shape[1]), columns.skip))
         whole = np.concatenate(across, 1)
-        small = backend.bicubic(whole, rows.skip, _same(whole.shape[2]))
-    return small[:, rows.crop, columns.crop, : source.colours]
+        small = backend.bicubic(whole, rows.skip, same(whole.shape[2]))
+    return small[:, rows.crop, columns.crop]
 
 
 def cuts(length: int, count: int) -> list[slice]:
@@ -257,7 +298,7 @@ def cuts(length: int, count: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def _same(length: int) -> Axis:
+def same(length: int) -> Axis:
     return Axis(length, length, 0, length, 0, True, True)
 
 

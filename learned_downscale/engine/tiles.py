@@ -15,10 +15,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from learned_downscale.core.resampling import Array
+from learned_downscale.core.resampling import Array, Axis
 from learned_downscale.core.source import Source
 from learned_downscale.engine.backend import Backend
-from learned_downscale.engine.thumbnail import TILING, Tile, Tiling, cuts, make_thumbnail, parts
+from learned_downscale.engine.reduction import reduce_rows, reduced_source, strips
+from learned_downscale.engine.thumbnail import (
+    TILING,
+    Tile,
+    Tiling,
+    cuts,
+    make_thumbnail,
+    parts,
+    same,
+)
+from learned_downscale.plan import reduction, takes_patches
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -32,55 +42,107 @@ def downscale(
     backend: Backend,
     num_threads: int | None = None,
     tiling: Tiling = TILING,
+    exact: bool = False,
 ) -> Array:
-    """Thumbnails (N, height, width, colours + alpha) of `size` (height, width): uint8, or float32
-    in [0, levels or 1].
+    """Thumbnails (N, height, width, channels) of `size` (height, width): uint8, or float32 in
+    [0, levels or 1]. The channels are the source's; what pads RGB means nothing.
 
     Args:
         backend: with a factor, the network's residual is added; the sides may be at most factor
             times the size, rounded up. Without one all is bicubic.
         num_threads: how many threads work; default: what the backend's library would take.
         tiling: how the work is cut; the result does not depend on it.
+        exact: resample where the plan would take means of blocks or patches (`plan.make_plan`).
     """
     threads = backend.default_threads() if num_threads is None else num_threads
-    factor = backend.factor
-    if factor is not None and _detour_pays(source, size, factor, tiling):
-        fine = factor * size[0], factor * size[1]
-        prepared, skip = (_whole(source, to, backend, None, threads, tiling) for to in (fine, size))
-        prepared_source = replace(
-            source, height=fine[0], width=fine[1], read=lambda i, r, c: prepared[i, r, c]
-        )
-        return _whole(prepared_source, size, backend, factor, threads, tiling, skip)
-    return _whole(source, size, backend, factor, threads, tiling)
-
-
-def _detour_pays(source: Source, size: tuple[int, int], factor: int, tiling: Tiling) -> bool:
-    """Whether what the network takes is kept whole: it is small, and cutting it from a much larger
-    image tile by tile would read most of that several times, for the halos."""
-    pixels = factor * size[0] * factor * size[1]
-    plain = source.levels == 255 and source.colours == 3 and not source.alpha
-    return plain and pixels <= tiling.prepared and 2 * pixels <= source.height * source.width
-
-
-def _whole(
-    source: Source,
-    size: tuple[int, int],
-    backend: Backend,
-    factor: int | None,
-    threads: int,
-    tiling: Tiling,
-    skip: Array | None = None,
-) -> Array:
-    shape = (source.count, *size, source.colours + source.alpha)
-    out = np.empty(shape, _dtype(source))
+    factor, (height, width) = backend.factor, size
+    sides = source.width, source.height
+    patches = factor is not None and not exact and takes_patches(sides, (width, height), factor)
+    block = 1 if exact or factor is None else reduction(sides, (width, height))
+    if block > 1 and source.levels == 255:
+        source, patches = _reduced(source, block, backend, threads, tiling), False
+    skip = None
+    if source.plain and not _fits(source, size, factor):
+        fine = (height, width) if factor is None else (factor * height, factor * width)
+        if _bytes(source, size) <= tiling.whole:
+            skip = _bicubic(source, size, backend, threads, tiling)
+            if factor is None:
+                return skip
+        if factor is not None and not patches and _bytes(source, fine) <= tiling.whole:
+            prepared = _bicubic(source, fine, backend, threads, tiling)
+            source = replace(
+                source,
+                height=fine[0],
+                width=fine[1],
+                read=lambda i, r, c: prepared[i, r, c],
+                extent=None,
+            )
+    out = np.empty((source.count, *size, source.channels), _dtype(source))
 
     def work(tile: Tile) -> None:
-        out[tile.images, tile.rows, tile.columns] = make_thumbnail(
-            source, size, backend, factor, tile, tiling, skip
-        )
+        small = make_thumbnail(source, size, backend, factor, tile, tiling, patches, skip)
+        out[tile.images, tile.rows, tile.columns] = small
 
     run(list(cut_tiles(source, size, threads, tiling)), work, backend, threads)
     return out
+
+
+def _fits(source: Source, size: tuple[int, int], factor: int | None) -> bool:
+    """Whether each thumbnail pixel is made of whole pixels, `factor` x `factor` of them."""
+    sides = source.extent or (source.height, source.width)
+    whole = zip(sides, size, strict=True)
+    return all(s % t == 0 if factor is None else s == factor * t for s, t in whole)
+
+
+def _bytes(source: Source, size: tuple[int, int]) -> int:
+    """What `_bicubic` keeps."""
+    return source.count * (source.height + size[0]) * size[1] * source.channels
+
+
+def _bicubic(
+    source: Source, size: tuple[int, int], backend: Backend, threads: int, tiling: Tiling
+) -> Array:
+    """Bicubic of plain sources, whole rows first, then whole columns: (N, *size, C)."""
+    height, width = source.extent or (source.height, source.width)
+    everything = slice(0, source.count)
+    pixels = source.count * source.height * source.width
+    threads = min(threads, max(1, pixels // tiling.smallest))
+    rows = Axis(height, size[0], 0, size[0], 0, True, height % size[0] == 0)
+    columns = Axis(width, size[1], 0, size[1], 0, True, width % size[1] == 0)
+    count = max(threads, math.ceil(pixels / tiling.tile))
+    if count == 1:
+        x = source.read(everything, slice(0, source.height), slice(0, source.width))
+        with backend.single_thread():
+            return backend.bicubic(x, rows, columns)
+    across = np.empty((source.count, source.height, size[1], source.channels), np.uint8)
+    out = np.empty((source.count, *size, source.channels), np.uint8)
+
+    def filter_rows(part: slice) -> None:
+        x = source.read(everything, part, slice(0, source.width))
+        across[:, part] = backend.bicubic(x, same(x.shape[1]), columns)
+
+    def filter_columns(part: slice) -> None:
+        x = across[:, :, part]
+        out[:, :, part] = backend.bicubic(x, rows, same(x.shape[2]))
+
+    run(cuts(source.height, min(count, source.height)), filter_rows, backend, threads)
+    run(cuts(size[1], min(threads, size[1])), filter_columns, backend, threads)
+    return out
+
+
+def _reduced(source: Source, block: int, backend: Backend, threads: int, tiling: Tiling) -> Source:
+    """The source after the means of its blocks have been taken."""
+    shape = source.count, -(-source.height // block), -(-source.width // block), source.channels
+    out = np.empty(shape, np.uint8)
+    rows = strips(source, block, min(tiling.tile, source.height * source.width // threads))
+
+    def work(part: tuple[int, slice]) -> None:
+        image, rows = part
+        small = reduce_rows(source, image, rows, block)
+        out[image, rows.start // block : rows.start // block + len(small)] = small
+
+    run([(i, r) for i in range(source.count) for r in rows], work, backend, threads)
+    return reduced_source(source, out, block)
 
 
 def in_rows(
@@ -89,31 +151,62 @@ def in_rows(
     backend: Backend,
     num_threads: int | None = None,
     tiling: Tiling = TILING,
-) -> Iterator[tuple[slice, Callable[[], Array]]]:
+    exact: bool = False,
+) -> Iterator[tuple[slice, Callable[[], Array | None]]]:
     """As `downscale` of one image, in blocks of rows from the top: the rows of the image that a
-    block reads, and what computes it. Both ends of what is read only ever move down."""
+    block reads, and what computes it, if that gives rows of the thumbnail already. Both ends of
+    what is read only ever move down."""
     threads = backend.default_threads() if num_threads is None else num_threads
+    factor, target = backend.factor, (size[1], size[0])
+    sides = source.width, source.height
+    patches = factor is not None and not exact and takes_patches(sides, target, factor)
+    block = 1 if exact or factor is None else reduction(sides, target)
+    if block > 1 and source.levels == 255:
+        yield from _in_rows_reduced(source, size, backend, threads, tiling, block)
+        return
     every = list(cut_tiles(source, size, threads, tiling))
     across = sum(tile.rows == every[0].rows for tile in every)
     for start in range(0, len(every), across * threads):
         group = every[start : start + across * threads]
         top, bottom = group[0].rows.start, group[-1].rows.stop
-        block = replace(every[0], rows=slice(top, bottom))
-        read = parts(source, size, backend, backend.factor, block, tiling)[0].read
+        whole = replace(every[0], rows=slice(top, bottom))
+        read = parts(source, size, backend, factor, whole, tiling, patches)[0].read
 
         def compute(group: list[Tile] = group, top: int = top, bottom: int = bottom) -> Array:
-            out = np.empty((bottom - top, size[1], source.colours + source.alpha), _dtype(source))
+            out = np.empty((bottom - top, size[1], source.channels), _dtype(source))
 
             def work(tile: Tile) -> None:
                 rows = slice(tile.rows.start - top, tile.rows.stop - top)
-                out[rows, tile.columns] = make_thumbnail(
-                    source, size, backend, backend.factor, tile, tiling
-                )[0]
+                small = make_thumbnail(source, size, backend, factor, tile, tiling, patches)
+                out[rows, tile.columns] = small[0]
 
             run(group, work, backend, threads)
             return out
 
         yield read, compute
+
+
+def _in_rows_reduced(
+    source: Source,
+    size: tuple[int, int],
+    backend: Backend,
+    threads: int,
+    tiling: Tiling,
+    block: int,
+) -> Iterator[tuple[slice, Callable[[], Array | None]]]:
+    """Means of blocks are kept whole; the thumbnail comes when all have been taken."""
+    kept: list[Array] = []
+    for rows in strips(source, block, tiling.tile):
+        last = rows.stop == source.height
+
+        def compute(rows: slice = rows, last: bool = last) -> Array | None:
+            kept.append(reduce_rows(source, 0, rows, block))
+            if not last:
+                return None
+            small = reduced_source(source, np.concatenate(kept)[None], block)
+            return downscale(small, size, backend, threads, tiling, exact=True)[0]
+
+        yield rows, compute
 
 
 def _dtype(source: Source) -> type[np.uint8 | np.float32]:

@@ -3,7 +3,8 @@ result."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -47,7 +48,8 @@ class TorchBackend:
         tensor = _nchw(x if across else resample(x, columns, 2))
         height = rows.stop - rows.start if down else x.shape[1]
         if tensor.shape[-2:] != (height, width):
-            tensor = _bicubic(tensor, (height, width))
+            scales = rows.scale if down else None, columns.scale if across else None
+            tensor = _bicubic(tensor, (height, width), scales)
         if down:
             return _nhwc(tensor)
         return _nhwc(_resample_rows(tensor, rows)) if exact else resample(_nhwc(tensor), rows, 1)
@@ -60,8 +62,10 @@ class TorchBackend:
             else _nchw(skip)
         )
         if self.qim > 1:
+            total = np.array(_nhwc(small))
             residual = _nhwc(self._layers(pixels, None))
-            return embed(_nhwc(small)[..., :3], residual, self.qim).astype(np.uint8)
+            total[..., :3] = embed(total[..., :3], residual, self.qim)
+            return total
         return _nhwc(self._layers(pixels, small))
 
     def residual(self, x: Array) -> Array:
@@ -73,16 +77,20 @@ class TorchBackend:
     @contextmanager
     def single_thread(self) -> Iterator[None]:
         # The count belongs to the calling thread, but torch sets it from its own on first use.
-        before = torch.get_num_threads()
-        libraries = _openmp() if before > 1 else []
-        for library in libraries:
-            library.omp_set_num_threads(1)
+        before, own = torch.get_num_threads(), 0
+        openmp, mkl = _limits() if before > 1 else ([], None)
+        for limit in openmp:
+            limit(1)
+        if mkl is not None:
+            own = mkl(1)  # 0: it had none
         try:
             with torch.autocast("cpu", enabled=False):
                 yield
         finally:
-            for library in libraries:
-                library.omp_set_num_threads(before)
+            for limit in openmp:
+                limit(before)
+            if mkl is not None:
+                mkl(own)
 
 
 class FloatLayers:
@@ -101,53 +109,84 @@ class FloatLayers:
         added = F.conv2d(h, out, padding=out.shape[-1] // 2).mul_(c)
         if skip is None:
             return added
-        return added.add_(skip[:, :3]).round_().clamp_(0, 255).to(torch.uint8)
+        total = skip.contiguous(memory_format=torch.channels_last).clone()
+        total[:, :3] = added.add_(skip[:, :3]).round_().clamp_(0, 255).to(torch.uint8)
+        return total
 
 
 class Int8Layers:
-    """The network by oneDNN's 8-bit convolutions, the last one adding to the bicubic thumbnail."""
+    """The network by oneDNN's 8-bit convolutions, the last one adding to the bicubic thumbnail.
+
+    They compute 16 channels or one in the same time. So the last layer computes ABREAST pixels of
+    a row at once: their samples lie one behind the other, as channels of one pixel do.
+    """
+
+    ABREAST = 4
 
     def __init__(self, integers: list[tuple[Tensor, int]], factor: int) -> None:
         self.factor = factor
         (stem, a), (hidden, b), (out, c) = integers
         # PIL's pixels have 4 bytes; the fourth is not looked at.
         padded = F.pad(stem, (0, 0, 0, 0, 0, 1))
-        self.stem = {3: _packed(stem, a, factor, 0), 4: _packed(padded, a, factor, 0)}
-        self.hidden = _packed(hidden, b, 1, 1)
+        self.stem = {n: _packed(q, a, (factor, factor), 0) for n, q in ((3, stem), (4, padded))}
+        self.hidden = _packed(hidden, b, (1, 1), 1)
         self.reach = out.shape[-1] // 2
-        self.out = _packed(out, c, 1, self.reach)
+        self.out = {n: _packed(_abreast(out, n), c, (1, self.ABREAST), self.reach) for n in (3, 4)}
 
     def __call__(self, x: Tensor, skip: Tensor | None) -> Tensor:
         op = torch.ops.onednn.qconv2d_pointwise
-        f, unit, u8 = self.factor, (1.0, 0), torch.uint8
-        h = op(x, *unit, *self.stem[x.shape[1]], None, *_shape(f, 0), *unit, u8, "relu", [], "")
-        h = op(h, *unit, *self.hidden, None, *_shape(1, 1), *unit, u8, "relu", [], "")
-        last = _shape(1, self.reach)
+        unit, u8, stride = (1.0, 0), torch.uint8, (self.factor, self.factor)
+        h = op(
+            x, *unit, *self.stem[x.shape[1]], None, *_shape(stride, 0), *unit, u8, "relu", [], ""
+        )
+        h = op(h, *unit, *self.hidden, None, *_shape((1, 1), 1), *unit, u8, "relu", [], "")
+        n, _, height, width = h.shape
+        samples = 3 if skip is None else skip.shape[1]
+        missing = -width % self.ABREAST
+        if missing:  # outside the image there is nothing
+            h = F.pad(h, (0, missing)).contiguous(memory_format=torch.channels_last)
+        groups = (width + missing) // self.ABREAST, self.ABREAST * samples
+        shape = _shape((1, self.ABREAST), self.reach)
         if skip is None:
-            added: Tensor = op(
-                h, *unit, *self.out, None, *last, *unit, torch.float32, "none", [], ""
-            )
-            return added
-        result = skip[:, :3].contiguous(memory_format=torch.channels_last)  # the sum goes here
-        thumbnail: Tensor = op.binary(
-            h, *unit, *self.out, result, None, *last, *unit, u8, *unit,
-            "sum", 1.0, "none", [], "",
-        )  # fmt: skip
-        return thumbnail
+            wide = op(
+                h, *unit, *self.out[3], None, *shape, *unit, torch.float32, "none", [], ""
+            )  # fmt: skip
+        else:
+            rows = skip.permute(0, 2, 3, 1)
+            rows = F.pad(rows, (0, 0, 0, missing)) if missing else rows.contiguous()
+            total = rows.view(n, height, *groups).permute(0, 3, 1, 2)  # the sum goes here
+            wide = op.binary(
+                h, *unit, *self.out[samples], total, None, *shape, *unit, u8, *unit,
+                "sum", 1.0, "none", [], "",
+            )  # fmt: skip
+        pixels = wide.permute(0, 2, 3, 1).reshape(n, height, width + missing, samples)
+        return pixels[:, :, :width].permute(0, 3, 1, 2)
 
 
-def _packed(q: Tensor, shift: int, stride: int, padding: int) -> tuple[Tensor, Tensor, Tensor]:
+def _abreast(q: Tensor, samples: int) -> Tensor:
+    """The kernels (3, C, k, k) for pixels abreast, `samples` for each of them: a fourth sample
+    stays as it is."""
+    outputs, inputs, side, _ = q.shape
+    wide = torch.zeros(Int8Layers.ABREAST, samples, inputs, side, side + Int8Layers.ABREAST - 1)
+    for pixel, kernels in enumerate(wide):
+        kernels[:outputs, ..., pixel : pixel + side] = q
+    return wide.flatten(0, 1)
+
+
+def _packed(
+    q: Tensor, shift: int, stride: tuple[int, int], padding: int
+) -> tuple[Tensor, Tensor, Tensor]:
     outputs, inputs = q.shape[:2]
     scale = torch.full((outputs,), 2.0**-shift, dtype=torch.float32, device="cpu")
     shape = _shape(stride, padding)
-    typical = [1, inputs, 32 * stride, 256 * stride]
+    typical = [1, inputs, 32 * stride[0], 256 * stride[1]]
     packed = torch.ops.onednn.qconv_prepack(q.to(torch.int8), scale, 1.0, 0, *shape, typical)
     return packed, scale, torch.zeros(outputs, dtype=torch.int32, device="cpu")
 
 
-def _shape(stride: int, padding: int) -> tuple[list[int], list[int], list[int], int]:
+def _shape(stride: tuple[int, int], padding: int) -> tuple[list[int], list[int], list[int], int]:
     """stride, padding, dilation, groups"""
-    return [stride] * 2, [padding] * 2, [1, 1], 1
+    return list(stride), [padding] * 2, [1, 1], 1
 
 
 @cache
@@ -182,17 +221,24 @@ def int8_is_exact() -> bool:
 
 
 @cache
-def _openmp() -> list[Any]:
-    """The OpenMP libraries of this process. `torch.set_num_threads` is no way to limit one
-    thread: it changes what threads that start later begin with."""
+def _limits() -> tuple[list[Callable[[int], Any]], Callable[[int], int] | None]:
+    """What sets how many threads the calling thread may start: of OpenMP, and of torch's MKL,
+    which does not ask OpenMP. `torch.set_num_threads` is no way to limit one thread: it changes
+    what threads that start later begin with."""
     from threadpoolctl import ThreadpoolController
 
     found = ThreadpoolController().select(user_api="openmp").lib_controllers
-    return [controller.dynlib for controller in found]
+    # a library finds the functions of those that it brought along, too
+    mkl = getattr(ctypes.CDLL(torch._C.__file__), "MKL_Set_Num_Threads_Local", None)
+    return [controller.dynlib.omp_set_num_threads for controller in found], mkl
 
 
-def _bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(x, size, mode="bicubic", antialias=True)
+def _bicubic(
+    x: Tensor, size: tuple[int, int], scales: tuple[float | None, float | None] = (None, None)
+) -> Tensor:
+    # what F.interpolate calls, which takes no scales together with a size
+    result: Tensor = torch.ops.aten._upsample_bicubic2d_aa(x, size, False, *scales)
+    return result
 
 
 def _nchw(x: Array) -> Tensor:
@@ -229,12 +275,15 @@ def _resample_rows(x: Tensor, axis: Axis) -> Tensor:
     for start in range(0, len(index), 16):
         part = slice(start, start + 16)
         first, last = int(index[part].min()), int(index[part].max()) + 1
-        matrix = np.zeros((len(index[part]), last - first))
+        # of 1 / 2^bits, and another row for the half that rounds: what is left is to cut off
+        matrix = np.zeros((len(index[part]), last - first + 1))
         np.add.at(matrix, (np.arange(len(matrix))[:, None], index[part] - first), weights[part])
-        whole = torch.from_numpy(matrix).to(kind)
+        matrix[:, -1] = (1 << bits) >> 1
+        whole = torch.from_numpy(matrix * 0.5**bits).to(kind)
         for left in range(0, flat.shape[2], 4096):  # fits the processor's cache
             columns = slice(left, left + 4096)
-            rows = torch.matmul(whole, flat[:, first:last, columns].to(kind))
-            rows = rows.add_((1 << bits) >> 1).mul_(0.5**bits).floor_().clamp_(0, 255)
+            samples = flat[:, first:last, columns].to(kind)
+            samples = F.pad(samples, (0, 0, 0, 1), value=1.0)
+            rows = torch.matmul(whole, samples).clamp_(0, 255)
             out[:, part, columns] = rows.to(torch.uint8)
     return out.view(n, len(index), width, channels).permute(0, 3, 1, 2)

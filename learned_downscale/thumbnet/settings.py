@@ -283,7 +283,8 @@ class Settings:
     @property
     def labelled(self) -> bool:
         """Whether a task uses the photos' classes; without, networks keep all their outputs."""
-        return not self.tasks or not all(isinstance(task, Recognise) for task in self.tasks)
+        label_free = (Recognise, Reconstruct)
+        return not self.tasks or not all(isinstance(task, label_free) for task in self.tasks)
 
 
 def parse(tables: Mapping[str, Any]) -> Settings:
