@@ -34,6 +34,17 @@ from learned_downscale.cli.terminal import Size, tell
     help="Quality of JPEG and WebP files.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files in OUT; default: keep them.")
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Decode JPEGs whole and resample by antialiased bicubic always: slower, as `resize` with "
+    "exact=True.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Files that are worked on at once.  [default: two more than there are processors]",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Print how each thumbnail was made.")
 def command(
     source: Path,
@@ -44,6 +55,8 @@ def command(
     suffix: str | None,
     quality: int,
     overwrite: bool,
+    exact: bool,
+    workers: int | None,
     verbose: bool,
 ) -> None:
     """Make thumbnails of a file, or of all JPEG, PNG, WebP and TIFF files in a folder.
@@ -55,12 +68,16 @@ def command(
     if (factor is None) == (size is None):
         raise click.UsageError("give either --factor (such as 4) or --size (such as 320x240)")
     from learned_downscale.conversion.jobs import check_formats, find_jobs
-    from learned_downscale.conversion.worker import convert_file
+    from learned_downscale.conversion.local import convert_files
+    from learned_downscale.engine.backend import processors
     from learned_downscale.resizer import Resizer
 
     try:
-        resizer = Resizer(size or factor or 0, weights=weights)
         jobs = find_jobs(source, out, suffix and f".{suffix}")
+        workers = min(len(jobs), workers or processors() + 2)
+        # several files at once, or several threads for one
+        threads = 1 if workers > 1 else None
+        resizer = Resizer(size or factor or 0, weights=weights, num_threads=threads, exact=exact)
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from error
     if resizer.needs_lossless:
@@ -70,13 +87,12 @@ def command(
             raise click.UsageError(f"{error} (--format png)") from error
 
     converted, kept, failed = 0, 0, 0
-    with click.progressbar(jobs, label="Converting", file=sys.stderr) as bar:
-        for job in bar:
-            try:
-                plan = convert_file(job, resizer, quality, overwrite)
-            except Exception as error:  # one bad file must not stop the rest
+    done = convert_files(jobs, resizer, quality, overwrite, workers)
+    with click.progressbar(done, len(jobs), label="Converting", file=sys.stderr) as bar:
+        for job, plan in bar:
+            if isinstance(plan, Exception):  # one bad file must not stop the rest
                 failed += 1
-                line = f"failed: {job.source}: {str(error) or type(error).__name__}"
+                line = f"failed: {job.source}: {str(plan) or type(plan).__name__}"
             else:
                 converted, kept = converted + (plan is not None), kept + (plan is None)
                 line = f"{job.source}: {plan or 'kept: OUT has it already'}" if verbose else ""

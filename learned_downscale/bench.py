@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from learned_downscale.core.filters import FILTERS
-from learned_downscale.engine.onnx_backend import processors
+from learned_downscale.engine.backend import processors
 from learned_downscale.resizer import Resizer
 
 # (width, height) by megapixels; multiples of 4, like those of most photos

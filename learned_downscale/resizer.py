@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import numbers
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -156,6 +157,13 @@ class Resizer:
             required=self._given is not None,
             exact=self.exact,
         )
+
+    def to(self, size: tuple[int, int]) -> Resizer:
+        """A Resizer for thumbnails of another size, (width, height), with all else shared."""
+        other = copy.copy(self)
+        other._options = {**self._options, "size": size}
+        other.size = size
+        return other
 
     def rows(self, rows: Iterable[Array], source: tuple[int, int]) -> Iterator[Array]:
         """The thumbnail of an image that arrives in blocks of rows, in blocks of rows; see

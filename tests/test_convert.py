@@ -20,6 +20,7 @@ import learned_downscale
 from learned_downscale import demo
 from learned_downscale.cli import COMMANDS, main
 from learned_downscale.conversion.jobs import find_jobs
+from learned_downscale.conversion.local import convert_files
 from learned_downscale.conversion.worker import convert_file
 from learned_downscale.resizer import Resizer
 
@@ -103,6 +104,33 @@ def test_single_file(folder: Path, tmp_path: Path) -> None:
         assert small.size == (20, 30) and small.format == "PNG"
     assert run("convert", folder / "a.jpg", tmp_path / "into", "--factor", "4").exit_code == 0
     assert files_in(tmp_path / "into") == ["a.jpg"]
+
+
+def test_much_smaller_thumbnails_of_jpegs(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    drawn_photo(402, 302).resize((806, 602)).save(tmp_path / "in" / "a.jpg", quality=95)
+    pixels = {}
+    for name, options in (("fast", []), ("exact", ["--exact"])):
+        result = run("convert", tmp_path / "in", tmp_path / name, "--size", "80x60", "-v", *options)
+        assert result.exit_code == 0
+        assert ("decoded at 1/2, " in result.stderr) == (name == "fast"), result.stderr
+        with Image.open(tmp_path / name / "a.jpg") as small:
+            assert small.size == (80, 60)
+            pixels[name] = np.asarray(small, float)
+    assert 0 < np.square(pixels["fast"] - pixels["exact"]).mean() < 255**2 / 10**3.5  # 35 dB
+    with Image.open(tmp_path / "in" / "a.jpg") as image:
+        want = learned_downscale.resize(image, (80, 60), exact=True)
+    assert np.square(pixels["exact"] - np.asarray(want, float)).mean() < 9  # JPEG
+
+
+def test_stopping_finishes_what_has_begun(folder: Path, tmp_path: Path) -> None:
+    jobs = find_jobs(folder, tmp_path / "out")
+    done = convert_files(jobs, Resizer(4), 95, False, workers=1)
+    first, plan = next(done)
+    assert first == jobs[0] and plan is not None
+    done.close()
+    assert 1 <= len(files_in(tmp_path / "out")) <= 3  # whole ones, no .partial
+    assert all(name in FILES for name in files_in(tmp_path / "out"))
 
 
 def test_existing_thumbnails_are_kept(folder: Path, tmp_path: Path) -> None:

@@ -51,11 +51,33 @@ def test_files_are_found_by_their_suffix(tmp_path: Path) -> None:
 
 
 def test_photos_are_opened_upright(turned: Path) -> None:
-    image, exif = open_upright(turned)
+    image, exif, size = open_upright(turned)
+    assert size == image.size
     assert image.size == (64, 48) and 0x0112 not in exif and exif[0x010F] == "a maker"
     assert np.abs(np.asarray(image, int) - np.asarray(drawn_photo(64, 48), int)).mean() < 4
     for source in (turned, str(turned), turned.read_bytes()):
         assert np.array_equal(decode(source), image)
+
+
+def test_jpegs_are_decoded_at_a_part_of_their_size_where_that_suffices(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = drawn_photo(402, 301).resize((803, 601))
+    photo.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    photo.save(tmp_path / "a.png")
+    for least, want in (
+        ((300, 401), (300, 401)),  # a half; 803 is no multiple of 2
+        ((301, 401), (601, 803)),
+        ((75, 100), (75, 100)),
+        ((76, 100), (150, 200)),
+    ):
+        image, _, size = open_upright(tmp_path / "a.jpg", lambda size, least=least: least)  # type: ignore[misc]
+        assert image.size == want and size == (601, 803)
+        whole = open_upright(tmp_path / "a.jpg")[0]
+        share = size[0] // want[0]
+        small = whole.crop((0, 0, share * want[0], share * want[1])).resize(want, 4)  # box
+        assert np.abs(np.asarray(image, int) - np.asarray(small, int)).mean() < 4
+    assert open_upright(tmp_path / "a.png", lambda size: (10, 10))[0].size == (803, 601)
 
 
 def test_what_cannot_be_opened_is_said(tmp_path: Path, turned: Path) -> None:
@@ -74,7 +96,7 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path, turned: Path) -> None:
 
 @pytest.mark.parametrize("suffix", sorted(FORMATS))
 def test_files_keep_what_describes_the_photo(suffix: str, turned: Path) -> None:
-    image, exif = open_upright(turned)
+    image, exif, _ = open_upright(turned)
     image.info["icc_profile"] = b"a profile"
     with Image.open(io.BytesIO(encode(image, suffix.upper(), 95, exif))) as written:
         assert written.format == FORMATS[suffix] and written.size == (64, 48)

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
+from functools import partial
 
 from learned_downscale.conversion.jobs import Job, check_formats
-from learned_downscale.files import NO_PALETTE, coloured, encode, format_of, open_upright, quiet
-from learned_downscale.plan import Plan
+from learned_downscale.files import NO_PALETTE, coloured, encode, format_of, open_upright
+from learned_downscale.plan import REDUCED, Plan
 from learned_downscale.resizer import Resizer
+
+
+def least_size(resizer: Resizer, size: tuple[int, int]) -> tuple[int, int]:
+    """What must be left of an image of `size` (width, height) for its thumbnail: as many pixels as
+    the network takes, and as many as where means of blocks are taken first."""
+    plan = resizer.plan(size)
+    if resizer.exact or plan.learned is None:
+        return size
+    times = max(plan.learned, REDUCED)
+    return times * plan.target[0], times * plan.target[1]
 
 
 def convert_file(
@@ -15,7 +27,8 @@ def convert_file(
 ) -> Plan | None:
     """Write one thumbnail.
 
-    The image is turned upright (EXIF orientation) first. EXIF (of TIFF: maker, model, date,
+    The image is turned upright (EXIF orientation) first; a JPEG much larger than its thumbnail is
+    decoded at a part of its size, unless the resizer is `exact`. EXIF (of TIFF: maker, model, date,
     copyright and the like, not the camera's settings) and ICC profile are kept. For weights with a
     payload, 8-bit grey becomes RGB. The target appears whole or not at all.
 
@@ -41,11 +54,13 @@ def convert_file(
     lossless = resizer.needs_lossless
     if lossless:
         check_formats([job])
-    with quiet():
-        upright, exif = open_upright(job.source)
+    upright, exif, size = open_upright(job.source, partial(least_size, resizer))
     if resizer.needs_rgb:
         upright = coloured(upright)
-    thumbnail, plan = resizer.planned([upright])[0]
+    thumbnail, plan = resizer.to(resizer.plan(size).target).planned([upright])[0]
+    if upright.size != size:
+        share = round(size[0] / upright.width)
+        plan = replace(plan, source=size, reason=f"decoded at 1/{share}, {plan.reason}")
     if lossless and plan.learned is None:
         raise ValueError(
             "it has the thumbnail's size already, and a copy would carry no payload; ask for a "
@@ -56,11 +71,11 @@ def convert_file(
     content = encode(thumbnail, job.target.suffix, quality, exif, lossless)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     # unique among threads, processes and machines that share the folder
-    partial = job.target.with_name(f".{secrets.token_hex(8)}.partial")
+    part = job.target.with_name(f".{secrets.token_hex(8)}.partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(job.target)
+        part.write_bytes(content)
+        part.replace(job.target)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
     return plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib.util import find_spec
@@ -72,3 +73,10 @@ def choose(backend: str) -> tuple[str, str]:
 @cache
 def _installed(package: str) -> bool:
     return find_spec(package) is not None
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -12,6 +12,7 @@ from PIL import Image
 
 from learned_downscale.core.qim import embed
 from learned_downscale.core.resampling import FINE_BITS, Array, Axis, resample
+from learned_downscale.engine.backend import processors
 
 # The names in model.onnx; see `learned_downscale.engine.export`.
 IMAGE, THUMBNAIL, RESIDUAL = "image", "thumbnail", "residual"
@@ -80,15 +81,6 @@ class OnnxBackend:
     @contextmanager
     def single_thread(self) -> Iterator[None]:
         yield
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    import os
-
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _pillow(image: Array, axis: Axis, dimension: int) -> Array:

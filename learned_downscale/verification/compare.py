@@ -203,7 +203,7 @@ class _Comparison:
             return _Compared(name.as_posix(), str(error) or type(error).__name__)
 
     def _compare(self, path: Path, name: Path) -> _Compared:
-        original, exif = open_upright(path)
+        original, exif, _ = open_upright(path)
         out = _Compared(name.as_posix(), original_bytes=path.stat().st_size)
         files: dict[str, bytes] = {}
         if self.stored is None:
