@@ -20,21 +20,49 @@ from PIL import Image
 
 from learned_downscale.core.filters import FILTERS
 from learned_downscale.engine.backend import processors
+from learned_downscale.plan import target_size
 from learned_downscale.resizer import Resizer
 
-# (width, height) by megapixels; multiples of 4, like those of most photos
-SIZES = {0.3: (640, 480), 2.0: (1632, 1224), 12.0: (4000, 3000), 50.0: (8192, 6144)}
-BATCH, BATCH_SIDE = 64, 224
 ROUNDS = 7
-OURS = ("learned", "learned-array", "learned-onnx")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Images of `source` (width, height) to `target`, `batch` of them at once."""
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+    batch: int = 1
+
+    @classmethod
+    def of(cls, source: tuple[int, int], size: float | tuple[int, int], batch: int = 1) -> Case:
+        return cls(source, target_size(source, size), batch)
+
+
+SOURCES = (
+    (8192, 6144),
+    (4000, 3000),
+    (4000, 2999),
+    (1280, 853),
+    (1280, 852),
+    (641, 481),
+    (500, 375),
+    (224, 224),
+)
+CASES = (
+    *(Case.of(source, factor) for source in SOURCES for factor in (4, 2)),
+    Case.of((640, 480), (256, 192)),
+    Case.of((4000, 3000), 3),
+    Case.of((4000, 3000), (256, 192)),
+    Case.of((224, 224), 4, batch=64),
+)
 
 
 @dataclass(frozen=True)
 class Row:
     """One measurement.
 
-    megapixels: of one image.
-    factor: of width and height.
+    image, thumbnail: "WxH", px.
     threads: how many may work.
     ms: median time of a round, milliseconds.
     peak_mib: highest resident memory during the call minus that before it, thumbnails included,
@@ -42,8 +70,8 @@ class Row:
     batch: images of that size in one measurement.
     """
 
-    megapixels: float
-    factor: int
+    image: str
+    thumbnail: str
     threads: int
     system: str
     ms: float
@@ -83,41 +111,38 @@ def _processor() -> str:
 
 
 def measure(
-    megapixels: Sequence[float] = tuple(SIZES),
-    factors: Sequence[int] = (2, 4),
+    cases: Sequence[Case] = CASES,
     rounds: int = ROUNDS,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Row]:
-    """Measure every system, for each size, factor and number of threads (1 and all).
+    """Measure every system, for each case and number of threads (1 and all).
 
     Each round runs every system once, so that other load on the machine affects all of them; the
-    median of `rounds` rounds counts. Images are in memory, of the kind that suits the system: PIL
-    images for Pillow and `learned`, arrays for OpenCV and `learned-array`, a tensor for torch. The
-    last case is a batch of 64 images of 224 px: a list for `learned`, a tensor for `learned-array`
-    and torch, a loop for the others. The threads of libvips are not limited. OpenCV's cubic is not
-    antialiased.
+    median of `rounds` rounds counts; small images are resized several times a round. Images are in
+    memory, of the kind that suits the system: PIL images for Pillow, `learned` and `learned-onnx`,
+    arrays for OpenCV and `learned-array`, a tensor for torch. Of a batch, `learned` gets a list,
+    `learned-array` and torch a tensor, the others one image after the other. The threads of libvips
+    are not limited.
 
     Source: ours.
     """
     import cv2
     import torch
 
-    cases = [(mp, SIZES[mp], 1) for mp in megapixels]
-    cases.append((BATCH_SIDE**2 / 1e6, (BATCH_SIDE, BATCH_SIDE), BATCH))
-    all_threads = processors()
     before = torch.get_num_threads(), cv2.getNumThreads()
     try:
-        for mp, size, batch in cases:
-            images = [_photo(size, seed) for seed in range(batch)]
-            for threads in dict.fromkeys((1, all_threads)):
+        for case in cases:
+            images = [_photo(case.source, seed) for seed in range(case.batch)]
+            image, thumbnail = ("x".join(map(str, size)) for size in (case.source, case.target))
+            for threads in dict.fromkeys((1, processors())):
                 torch.set_num_threads(threads)
                 cv2.setNumThreads(threads)
-                for factor in factors:
-                    progress(f"{mp:.3g} MP, factor {factor}, {threads} threads")
-                    systems = _systems(images, factor, threads)
-                    peaks = {name: _peak(call) for name, call in systems.items()}
-                    for name, ms in _times(systems, rounds).items():
-                        yield Row(round(mp, 4), factor, threads, name, ms, peaks[name], batch)
+                progress(f"{image} to {thumbnail}, {threads} threads")
+                systems = _systems(images, case.target, threads)
+                peaks = {name: _peak(call) for name, call in systems.items()}
+                times = _times(systems, rounds, case)
+                for name, ms in times.items():
+                    yield Row(image, thumbnail, threads, name, ms, peaks[name], case.batch)
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
@@ -135,13 +160,13 @@ def _photo(size: tuple[int, int], seed: int) -> Image.Image:
     return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
 
 
-def _systems(images: list[Image.Image], factor: int, threads: int) -> dict[str, Callable[[], Any]]:
+def _systems(
+    images: list[Image.Image], size: tuple[int, int], threads: int
+) -> dict[str, Callable[[], Any]]:
     import cv2
     import torch
     import torch.nn.functional as F
 
-    width, height = images[0].size
-    size = width // factor, height // factor
     arrays = [np.array(image) for image in images]
     tensor = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
     batch: Any = arrays[0] if len(arrays) == 1 else tensor
@@ -149,42 +174,44 @@ def _systems(images: list[Image.Image], factor: int, threads: int) -> dict[str, 
     def each(call: Callable[[Any], Any], inputs: Sequence[Any]) -> Callable[[], Any]:
         return lambda: [call(one) for one in inputs]
 
-    resizer = Resizer(factor, num_threads=threads)
+    resizer = Resizer(size, num_threads=threads)
     systems: dict[str, Callable[[], Any]] = {
         "learned": lambda: resizer(images),
         "learned-array": lambda: resizer(batch),
     }
     if find_spec("onnxruntime"):
-        onnx = Resizer(factor, backend="onnx", num_threads=threads)
+        onnx = Resizer(size, backend="onnx", num_threads=threads)
         systems["learned-onnx"] = lambda: onnx(images)
-    resampling = FILTERS["bicubic"].resampling
+    bicubic = FILTERS["bicubic"].resampling
     systems |= {
-        "pillow-bicubic": each(lambda image: image.resize(size, resampling), images),
-        "pillow-reduce": each(lambda image: image.reduce(factor), images),
+        "pillow-bicubic": each(lambda image: image.resize(size, bicubic), images),
+        "pillow-gap": each(lambda image: image.resize(size, bicubic, reducing_gap=2.0), images),
         "opencv-area": each(lambda a: cv2.resize(a, size, interpolation=cv2.INTER_AREA), arrays),
-        "opencv-cubic": each(lambda a: cv2.resize(a, size, interpolation=cv2.INTER_CUBIC), arrays),
         "torch-bicubic": lambda: F.interpolate(tensor, size[::-1], mode="bicubic", antialias=True),
     }
     if find_spec("pyvips"):
         import pyvips
 
         vips = [pyvips.Image.new_from_array(array) for array in arrays]
+        scale = size[0] / images[0].width
         systems["vips-cubic"] = each(
-            lambda image: image.resize(1 / factor, kernel="cubic").numpy(), vips
+            lambda image: image.resize(scale, kernel="cubic").numpy(), vips
         )
     return systems
 
 
-def _times(systems: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def _times(systems: dict[str, Callable[[], Any]], rounds: int, case: Case) -> dict[str, float]:
     """Median milliseconds of each system."""
     times: dict[str, list[float]] = {name: [] for name in systems}
+    calls = max(1, 1_000_000 // (case.source[0] * case.source[1] * case.batch))
     for call in systems.values():
         call()
     for _ in range(rounds):
         for name, call in systems.items():
             start = time.perf_counter()
-            call()
-            times[name].append(1000 * (time.perf_counter() - start))
+            for _ in range(calls):
+                call()
+            times[name].append(1000 * (time.perf_counter() - start) / calls)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -211,62 +238,34 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(key + ":"))
 
 
+# Columns of the table: systems that `learned` is divided by
+_PEERS = {
+    "Pillow bicubic": "pillow-bicubic",
+    "Pillow, gap 2": "pillow-gap",
+    "OpenCV area": "opencv-area",
+    "torch bicubic": "torch-bicubic",
+    "array": "learned-array",
+    "ONNX": "learned-onnx",
+}
+
+
 def table(rows: Sequence[Row]) -> str:
-    """Markdown, one row per measurement; `learned / this` is the ratio of the times."""
-    ours = {(r.megapixels, r.factor, r.threads): r.ms for r in rows if r.system == "learned"}
-    lines = [
-        "| MP | factor | threads | system | ms | learned / this | peak MiB |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for r in rows:
-        mp = f"{r.megapixels:.3g}" + (f" x {r.batch}" if r.batch > 1 else "")
-        ratio = ours[r.megapixels, r.factor, r.threads] / r.ms
-        peak = "" if r.peak_mib is None else f"{r.peak_mib:.0f}"
-        lines.append(
-            f"| {mp} | {r.factor} | {r.threads} | {r.system} | {r.ms:.2f} | {ratio:.2f} | {peak} |"
-        )
+    """Markdown, a line for each case and number of threads: the time of `learned`, then that time
+    divided by those of other systems (below 1: `learned` is faster), then its peak memory."""
+    cases: dict[tuple[str, str, int, int], dict[str, Row]] = {}
+    for row in rows:
+        key = (row.image, row.thumbnail, row.batch, row.threads)
+        cases.setdefault(key, {})[row.system] = row
+    heads = ["image", "thumbnail", "threads", "ms", *(f"/ {name}" for name in _PEERS), "peak MiB"]
+    lines = [f"| {' | '.join(heads)} |", f"| {' | '.join(['---'] * len(heads))} |"]
+    for (image, thumbnail, batch, threads), systems in cases.items():
+        mine = systems["learned"]
+        ratios = [
+            f"{mine.ms / systems[name].ms:.2f}" if name in systems else ""
+            for name in _PEERS.values()
+        ]
+        peak = "" if mine.peak_mib is None else f"{mine.peak_mib:.0f}"
+        name = image + (f" x {batch}" if batch > 1 else "")
+        cells = [name, thumbnail, str(threads), f"{mine.ms:.2f}", *ratios, peak]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw time over image size into a file; one panel per factor and number of threads.
-
-    Raises:
-        ImportError: matplotlib is missing (extra `plot`).
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "the plot needs matplotlib: pip install 'learned-downscale[plot]'"
-        ) from error
-    single = [r for r in rows if r.batch == 1]
-    factors = sorted({r.factor for r in single})
-    threads = sorted({r.threads for r in single})
-    figure = Figure(figsize=(5.2 * len(threads), 4.2 * len(factors)), layout="constrained")
-    panels = figure.subplots(len(factors), len(threads), squeeze=False, sharex=True, sharey=True)
-    systems = list(dict.fromkeys(r.system for r in single))
-    for factor, line in zip(factors, panels, strict=True):
-        for count, panel in zip(threads, line, strict=True):
-            for number, system in enumerate(systems):
-                points = [
-                    (r.megapixels, r.ms)
-                    for r in single
-                    if (r.factor, r.threads, r.system) == (factor, count, system)
-                ]
-                ours = system in OURS
-                panel.plot(
-                    *zip(*sorted(points), strict=True),
-                    marker="o" if ours else ".",
-                    linewidth=2.2 if ours else 1,
-                    linestyle="-" if ours else "--",
-                    color=f"C{number}",
-                    label=system,
-                )
-            panel.set(xscale="log", yscale="log")
-            panel.set_title(f"factor {factor}, {count} thread{'s' if count > 1 else ''}")
-            panel.set(xlabel="megapixels", ylabel="ms")
-            panel.grid(True, which="major", alpha=0.3)
-    panels[0][0].legend(fontsize="small")
-    figure.suptitle(machine().split(";")[0])
-    figure.savefig(path, dpi=120)

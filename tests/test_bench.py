@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
 
 from learned_downscale import bench
 from learned_downscale.cli import main
@@ -20,46 +18,50 @@ from learned_downscale.cli import main
 
 @pytest.mark.slow
 def test_every_system_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "SIZES", {0.3: (64, 48)})
-    monkeypatch.setattr(bench, "BATCH", 2)
     before = torch.get_num_threads()
-    result = CliRunner().invoke(main, ["bench", "--megapixels", "0.3", "--factor", "4", "--json"])
+    arguments = ["bench", "--source", "64x47", "--factor", "4", "--json"]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.stderr
     assert "learned: torch" in result.stderr
     rows = json.loads(result.stdout)
-    assert {"megapixels", "factor", "threads", "system", "ms", "peak_mib"} <= set(rows[0])
+    assert {"image", "thumbnail", "threads", "system", "ms", "peak_mib"} <= set(rows[0])
     systems = {row["system"] for row in rows}
-    assert {"learned", "pillow-bicubic", "pillow-reduce", "opencv-area", "torch-bicubic"} <= systems
-    assert all(row["ms"] > 0 and row["factor"] == 4 for row in rows)
-    assert {row["batch"] for row in rows} == {1, 2} and torch.get_num_threads() == before
+    assert {"learned", "pillow-bicubic", "pillow-gap", "opencv-area", "torch-bicubic"} <= systems
+    assert all(row["ms"] > 0 and row["thumbnail"] == "16x12" for row in rows)
+    assert torch.get_num_threads() == before
     table = bench.table([bench.Row(**row) for row in rows])
-    assert table.count("\n") == len(rows) + 1
-
-
-def test_time_is_drawn_over_size(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs the extra [plot]")
-    rows = [
-        bench.Row(mp, 4, 1, system, ms * mp, None)
-        for mp in (0.3, 2.0)
-        for system, ms in (("learned", 2.0), ("opencv-area", 1.0))
+    assert table.count("\n") == 1 + len({row["threads"] for row in rows})
+    [row] = [
+        row
+        for row in bench.measure([bench.Case.of((64, 48), 4, batch=2)], rounds=1)
+        if (row.system, row.threads) == ("learned", 1)
     ]
-    bench.draw(rows, tmp_path / "bench.png")
-    with Image.open(tmp_path / "bench.png") as drawn:
-        assert drawn.width > 300 and np.asarray(drawn).std() > 1
+    assert row.batch == 2 and row.image == "64x48"
 
 
 def test_the_ratio_is_that_of_the_same_case() -> None:
     rows = [
-        bench.Row(0.3, 4, n, s, ms, 1.5) for n in (1, 2) for s, ms in (("learned", 6 / n), ("x", 2))
+        bench.Row("64x48", "16x12", n, system, ms, 1.5)
+        for n in (1, 2)
+        for system, ms in (("learned", 6 / n), ("pillow-bicubic", 2))
     ]
     *_, last = bench.table(rows).splitlines()
-    assert last == "| 0.3 | 4 | 2 | x | 2.00 | 1.50 | 2 |"
+    assert last == "| 64x48 | 16x12 | 2 | 3.00 | 1.50 |  |  |  |  |  | 2 |"
 
 
-@pytest.mark.parametrize("plot", ["a.txt", "none/a.png"])
-def test_a_plot_that_could_not_be_written_is_refused(plot: str, tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["bench", "--plot", str(tmp_path / plot)])
-    assert result.exit_code == 2 and "--plot" in result.stderr
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--factor", "2"],
+        ["--source", "64"],
+        ["--source", "64x48", "--size", "128x96"],
+        ["--source", "64x48", "--factor", "2", "--size", "32x24"],
+        ["--source", "64x48", "--factor", "0.5"],
+    ],
+)
+def test_what_makes_no_case_is_refused(options: list[str]) -> None:
+    result = CliRunner().invoke(main, ["bench", *options])
+    assert result.exit_code == 2 and "Error" in result.stderr and not result.stdout
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")

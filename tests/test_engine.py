@@ -132,6 +132,32 @@ def test_int8_and_float32_agree_bit_for_bit(factor: int, channels: int) -> None:
     assert torch.equal(fast(x, skip.clone()), exact(x, skip))
 
 
+@pytest.mark.parametrize("channels", [4, 8, 16, 24])
+@pytest.mark.parametrize("side", [3, 5])
+def test_pixels_abreast_are_computed_as_one_by_one(channels: int, side: int) -> None:
+    if not torch_backend.int8_is_exact():
+        pytest.skip("this torch on this processor has no exact 8-bit convolutions")
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randint(-3, 4, shape, generator=generator).float()
+
+    stem = draw(channels, 3, 2, 2)
+    stem[..., 0, 0] -= stem.sum((2, 3))  # of black and of constants it makes 0, as E's
+    integers = [(stem, 2), (draw(channels, channels, 3, 3), 4), (draw(3, channels, side, side), 5)]
+    fast, exact = Int8Layers(integers, 2), FloatLayers(integers, 2)
+    for width in (1, 2, 3, 4, 5, 8, 13):
+        for samples in (3, 4):
+            x, skip = (
+                torch.randint(0, 256, (2, h, w, samples), generator=generator)
+                .to(torch.uint8)
+                .permute(0, 3, 1, 2)
+                for h, w in ((14, 2 * width), (7, width))
+            )
+            assert torch.equal(fast(x, None), exact(x, None))
+            assert torch.equal(fast(x, skip.clone()), exact(x, skip))
+
+
 def test_without_int8_the_thumbnail_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     photo, model = drawn_photo(240, 180), Downscaler.from_pretrained("x4")
     with_it = resize(photo, 4, weights=model)
@@ -173,7 +199,9 @@ def test_tiles_need_their_halo() -> None:
 
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("kind", ["rgb", "grey", "rgba"])
-@pytest.mark.parametrize("size", [(12, 9), (13, 17), (30, 1), (301, 226), (280, 215), (500, 400)])
+@pytest.mark.parametrize(
+    "size", [(12, 9), (13, 17), (30, 1), (301, 226), (280, 215), (240, 129), (500, 400)]
+)
 @pytest.mark.parametrize("name", ["torch", "onnx"])
 def test_what_is_kept_whole_changes_nothing(
     size: tuple[int, int], kind: str, name: str, exact: bool
@@ -352,7 +380,20 @@ def test_what_the_caller_set_changes_nothing() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
-@pytest.mark.parametrize("size", [(1000, 750), (2000, 1500), (999, 749), (4, 3), (1, 1)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        (1000, 750),
+        (2000, 1500),
+        (999, 749),  # patches
+        (800, 600),  # cut where the grids meet
+        (1700, 1275),  # resampled in tiles: too large to be kept whole
+        (640, 479),  # resampled whole
+        (256, 192),
+        (4, 3),
+        (1, 1),
+    ],
+)
 def test_little_memory_is_used(size: tuple[int, int]) -> None:
     photo = Image.effect_noise((4000, 3000), 60).convert("RGB")
     peak = bench._peak(lambda: resize(photo, size))

@@ -3,6 +3,7 @@ images with transparency."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -35,11 +36,12 @@ class Tiling:
     tile: int = 800_000
     at_once: int = 3_200_000
     widest: int = 16_384
-    whole: int = 56_000_000
+    whole: int = 40_000_000
     smallest: int = 400_000
 
 
 TILING = Tiling()
+MOST_PER_UNIT = 8  # larger ones make halos too wide
 
 
 @dataclass(frozen=True)
@@ -79,25 +81,32 @@ class Part:
         read, too."""
         halo, reach = halos
         self.native = _native(extent, target, factor)
+        unit = grid_unit(extent, target)
+        on_grid = not patches and (self.native or unit <= MOST_PER_UNIT)
         # without a network: what bicubic reaches is in `span`
-        halo = reach if factor is None and not self.native else halo + reach
+        halo = reach if factor is None and not on_grid else halo + reach
         start, stop = max(0, tile[0] - halo), min(target, tile[1] + halo)
+        if on_grid and not self.native:
+            # a fine pixel depends on some around it, which may lie in the next thumbnail pixel
+            start, stop = (
+                max(0, start - 1) // unit * unit,
+                min(target, -(-(stop + 1) // unit) * unit),
+            )
         fine = (factor or 1) * target
         ends = start * fine // target, stop * fine // target
-        scale = int(extent // target)
         self.runs: tuple[Run, ...] = ()
-        alone = self.native or (start, stop) == (0, target)
+        alone = on_grid or (start, stop) == (0, target)
         spans: list[tuple[int, int]] = []
-        if self.native:
-            spans.append((scale * start, scale * stop))
-        elif alone and with_skip:
+        if on_grid:
+            spans.append((start * int(extent) // target, stop * int(extent) // target))
+        elif alone and (with_skip or not patches):
             spans.append((0, samples))
         elif with_skip:
             spans.append(span(extent, target, start, stop))
         if patches and factor is not None:
             begin, quarter = quarters(samples, target, start, stop, factor)
             spans.append((int(begin[0]), int(begin[-1]) + factor + bool(quarter[-1])))
-        elif not self.native and not (alone and with_skip):
+        elif not alone:
             spans.append(span(extent, fine, *ends))
         first, last = min(s[0] for s in spans), max(s[1] for s in spans)
         if patches and factor is not None:
@@ -115,6 +124,12 @@ class Part:
         samples = np.arange(self.read.start, self.read.stop)
         within = ((samples + 0.5) * self.scale).astype(np.int64) - self.around.start
         return within.clip(0, self.around.stop - self.around.start - 1)
+
+
+def grid_unit(source: float, target: int) -> int:
+    """Of how many target samples each first one begins with a whole source sample: where these are
+    few, parts are cut there, and filtered as whole axes are."""
+    return target // math.gcd(int(source), target) if source % 1 == 0 else 2**31
 
 
 def _native(source: float, target: int, factor: int | None) -> bool:

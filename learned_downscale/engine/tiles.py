@@ -20,10 +20,12 @@ from learned_downscale.core.source import Source
 from learned_downscale.engine.backend import Backend
 from learned_downscale.engine.reduction import reduce_rows, reduced_source, strips
 from learned_downscale.engine.thumbnail import (
+    MOST_PER_UNIT,
     TILING,
     Tile,
     Tiling,
     cuts,
+    grid_unit,
     make_thumbnail,
     parts,
     same,
@@ -61,23 +63,26 @@ def downscale(
     block = 1 if exact or factor is None else reduction(sides, (width, height))
     if block > 1 and source.levels == 255:
         source, patches = _reduced(source, block, backend, threads, tiling), False
-    skip = None
-    if source.plain and not _fits(source, size, factor):
+    skip, high = None, source.extent[0] if source.extent else source.height
+    on_grid = not patches and grid_unit(high, size[0]) <= MOST_PER_UNIT
+    if source.plain and not (_fits(source, size, factor) or on_grid):
         fine = (height, width) if factor is None else (factor * height, factor * width)
         if _bytes(source, size) <= tiling.whole:
             skip = _bicubic(source, size, backend, threads, tiling)
             if factor is None:
                 return skip
-        if factor is not None and not patches and _bytes(source, fine) <= tiling.whole:
-            prepared = _bicubic(source, fine, backend, threads, tiling)
+        colours = _without_padding(source)
+        if factor is not None and not patches and _bytes(colours, fine) <= tiling.whole:
+            prepared = _bicubic(colours, fine, backend, threads, tiling)
             source = replace(
-                source,
+                colours,
                 height=fine[0],
                 width=fine[1],
                 read=lambda i, r, c: prepared[i, r, c],
                 extent=None,
             )
-    out = np.empty((source.count, *size, source.channels), _dtype(source))
+    channels = source.channels if skip is None else skip.shape[-1]
+    out = np.empty((source.count, *size, channels), _dtype(source))
 
     def work(tile: Tile) -> None:
         small = make_thumbnail(source, size, backend, factor, tile, tiling, patches, skip)
@@ -92,6 +97,13 @@ def _fits(source: Source, size: tuple[int, int], factor: int | None) -> bool:
     sides = source.extent or (source.height, source.width)
     whole = zip(sides, size, strict=True)
     return all(s % t == 0 if factor is None else s == factor * t for s, t in whole)
+
+
+def _without_padding(source: Source) -> Source:
+    """It takes a third more memory."""
+    if not source.padded:
+        return source
+    return replace(source, padded=False, read=lambda i, r, c: source.read(i, r, c)[..., :3])
 
 
 def _bytes(source: Source, size: tuple[int, int]) -> int:
@@ -126,7 +138,8 @@ def _bicubic(
         out[:, :, part] = backend.bicubic(x, rows, same(x.shape[2]))
 
     run(cuts(source.height, min(count, source.height)), filter_rows, backend, threads)
-    run(cuts(size[1], min(threads, size[1])), filter_columns, backend, threads)
+    bands = max(threads, across.nbytes // (4 * tiling.tile))  # they are copied
+    run(cuts(size[1], min(bands, size[1])), filter_columns, backend, threads)
     return out
 
 

@@ -117,76 +117,91 @@ class FloatLayers:
 class Int8Layers:
     """The network by oneDNN's 8-bit convolutions, the last one adding to the bicubic thumbnail.
 
-    They compute 16 channels or one in the same time. So the last layer computes ABREAST pixels of
-    a row at once: their samples lie one behind the other, as channels of one pixel do.
+    They compute 16 channels in the time of one. So those of fewer channels compute several pixels
+    of a row at once: their channels lie one behind the other, as those of one pixel do.
     """
 
-    ABREAST = 4
+    LANES = 16
+    LAST = 4  # pixels at once in the last layer: of 3 or 4 samples each
 
     def __init__(self, integers: list[tuple[Tensor, int]], factor: int) -> None:
-        self.factor = factor
+        self.factor = f = factor
         (stem, a), (hidden, b), (out, c) = integers
+        channels = len(stem)
+        self.abreast = n = {4: 4, 8: 2}.get(channels, 1)
         # PIL's pixels have 4 bytes; the fourth is not looked at.
-        padded = F.pad(stem, (0, 0, 0, 0, 0, 1))
-        self.stem = {n: _packed(q, a, (factor, factor), 0) for n, q in ((3, stem), (4, padded))}
-        self.hidden = _packed(hidden, b, (1, 1), 1)
-        self.reach = out.shape[-1] // 2
-        self.out = {n: _packed(_abreast(out, n), c, (1, self.ABREAST), self.reach) for n in (3, 4)}
+        fourth = F.pad(stem, (0, 0, 0, 0, 0, 1))
+        self.stem = {len(q[0]): Convolution(q, a, 1, n, stride=f) for q in (stem, fourth)}
+        self.hidden = Convolution(hidden, b, n, n, padding=1)
+        reach = out.shape[-1] // 2
+        kept = torch.cat([out, torch.zeros_like(out[:1])])  # a fourth sample stays as it is
+        self.out = {len(q): Convolution(q, c, n, self.LAST, padding=reach) for q in (out, kept)}
 
     def __call__(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        op = torch.ops.onednn.qconv2d_pointwise
-        unit, u8, stride = (1.0, 0), torch.uint8, (self.factor, self.factor)
-        h = op(
-            x, *unit, *self.stem[x.shape[1]], None, *_shape(stride, 0), *unit, u8, "relu", [], ""
-        )
-        h = op(h, *unit, *self.hidden, None, *_shape((1, 1), 1), *unit, u8, "relu", [], "")
-        n, _, height, width = h.shape
+        n, _, height, width = x.shape
+        height, width = height // self.factor, width // self.factor
+        missing = -width % self.LAST
+        if -width % self.abreast:
+            # of black, the stem makes 0, as there is nothing outside of the image
+            x = F.pad(x, (0, missing * self.factor)).contiguous(memory_format=torch.channels_last)
+        h = self.stem[x.shape[1]](x)
+        h = self.hidden(h)
+        pixels = h.shape[3] * self.abreast
+        if pixels > width:
+            flat = h.permute(0, 2, 3, 1).view(n, height, pixels, -1)
+            flat[:, :, width:] = 0
+        elif missing:
+            h = F.pad(h, (0, missing // self.abreast)).contiguous(memory_format=torch.channels_last)
         samples = 3 if skip is None else skip.shape[1]
-        missing = -width % self.ABREAST
-        if missing:  # outside the image there is nothing
-            h = F.pad(h, (0, missing)).contiguous(memory_format=torch.channels_last)
-        groups = (width + missing) // self.ABREAST, self.ABREAST * samples
-        shape = _shape((1, self.ABREAST), self.reach)
         if skip is None:
-            wide = op(
-                h, *unit, *self.out[3], None, *shape, *unit, torch.float32, "none", [], ""
-            )  # fmt: skip
+            wide = self.out[3](h, of=torch.float32)
         else:
             rows = skip.permute(0, 2, 3, 1)
             rows = F.pad(rows, (0, 0, 0, missing)) if missing else rows.contiguous()
-            total = rows.view(n, height, *groups).permute(0, 3, 1, 2)  # the sum goes here
-            wide = op.binary(
-                h, *unit, *self.out[samples], total, None, *shape, *unit, u8, *unit,
-                "sum", 1.0, "none", [], "",
-            )  # fmt: skip
-        pixels = wide.permute(0, 2, 3, 1).reshape(n, height, width + missing, samples)
-        return pixels[:, :, :width].permute(0, 3, 1, 2)
+            wide = self.out[samples].added(h, rows.view(n, height, -1, self.LAST * samples))
+        small = wide.permute(0, 2, 3, 1).reshape(n, height, -1, samples)
+        return small[:, :, :width].permute(0, 3, 1, 2)
 
 
-def _abreast(q: Tensor, samples: int) -> Tensor:
-    """The kernels (3, C, k, k) for pixels abreast, `samples` for each of them: a fourth sample
-    stays as it is."""
-    outputs, inputs, side, _ = q.shape
-    wide = torch.zeros(Int8Layers.ABREAST, samples, inputs, side, side + Int8Layers.ABREAST - 1)
-    for pixel, kernels in enumerate(wide):
-        kernels[:outputs, ..., pixel : pixel + side] = q
-    return wide.flatten(0, 1)
+class Convolution:
+    """Of whole numbers, on `before` pixels abreast, for `after` pixels abreast."""
 
+    def __init__(
+        self, q: Tensor, shift: int, before: int, after: int, stride: int = 1, padding: int = 0
+    ) -> None:
+        outputs, inputs, high, wide = q.shape
+        first = -padding // before
+        last = (stride * (after - 1) + wide - 1 - padding) // before
+        weight = torch.zeros(after, outputs, before, inputs, high, last - first + 1)
+        for pixel in range(after):
+            for tap in range(wide):
+                group, place = divmod(stride * pixel + tap - padding, before)
+                weight[pixel, :, place, :, :, group - first] = q[..., tap]
+        packed = weight.flatten(2, 3).flatten(0, 1)
+        step = [stride, stride * after // before]
+        self.shape = step, [padding, -first], [1, 1], 1  # stride, padding, dilation, groups
+        scale = torch.full((len(packed),), 2.0**-shift, dtype=torch.float32, device="cpu")
+        typical = [1, packed.shape[1], 32 * step[0], 256 * step[1]]
+        prepacked = torch.ops.onednn.qconv_prepack(
+            packed.to(torch.int8), scale, 1.0, 0, *self.shape, typical
+        )
+        zeros = torch.zeros(len(packed), dtype=torch.int32, device="cpu")
+        self.weight = prepacked, scale, zeros
 
-def _packed(
-    q: Tensor, shift: int, stride: tuple[int, int], padding: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    outputs, inputs = q.shape[:2]
-    scale = torch.full((outputs,), 2.0**-shift, dtype=torch.float32, device="cpu")
-    shape = _shape(stride, padding)
-    typical = [1, inputs, 32 * stride[0], 256 * stride[1]]
-    packed = torch.ops.onednn.qconv_prepack(q.to(torch.int8), scale, 1.0, 0, *shape, typical)
-    return packed, scale, torch.zeros(outputs, dtype=torch.int32, device="cpu")
+    def __call__(self, x: Tensor, of: torch.dtype = torch.uint8) -> Tensor:
+        """uint8 with ReLU, or float32 without."""
+        op, relu = torch.ops.onednn.qconv2d_pointwise, "relu" if of == torch.uint8 else "none"
+        y: Tensor = op(x, 1.0, 0, *self.weight, None, *self.shape, 1.0, 0, of, relu, [], "")
+        return y
 
-
-def _shape(stride: tuple[int, int], padding: int) -> tuple[list[int], list[int], list[int], int]:
-    """stride, padding, dilation, groups"""
-    return list(stride), [padding] * 2, [1, 1], 1
+    def added(self, x: Tensor, to: Tensor) -> Tensor:
+        """To uint8 (n, h, w, channels), which it overwrites."""
+        op, u8 = torch.ops.onednn.qconv2d_pointwise.binary, torch.uint8
+        y: Tensor = op(
+            x, 1.0, 0, *self.weight, to.permute(0, 3, 1, 2), None, *self.shape, 1.0, 0, u8, 1.0, 0,
+            "sum", 1.0, "none", [], "",
+        )  # fmt: skip
+        return y
 
 
 @cache
