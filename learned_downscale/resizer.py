@@ -267,10 +267,7 @@ class Resizer:
         for i, job in enumerate(jobs):
             if job.result is None:
                 alike.setdefault(job.key if job.samples.count == 1 else i, []).append(job)
-        for group in alike.values():
-            name = self._compute(group)
-            for job in group:
-                job.plan = replace(job.plan, backend=f"{name}: {self._why}")
+        self._compute_all(list(alike.values()))
         return [(job.result, job.plan) for job in jobs]
 
     def _job(self, image: Any) -> _Job:
@@ -324,34 +321,41 @@ class Resizer:
             raise ValueError(f"backend onnx computes on the CPU, not on {name}; choose torch")
         return name
 
-    def _compute(self, group: list[_Job]) -> str:
-        """The thumbnails of images that are alike; returns what computed them."""
+    def _compute_all(self, groups: list[list[_Job]]) -> None:
+        """The thumbnails of groups of images that are alike: several groups at once where there
+        are many, else one after the other, each by several threads."""
+        from learned_downscale.engine.tiles import run
+
+        on_cpu = [group for group in groups if not group[0].device]
+        backend: Any = self._backend(on_cpu[0][0].plan.learned, "") if on_cpu else None
+        threads = self.num_threads or (backend.default_threads() if backend else 1)
+        if threads > 1 and len(on_cpu) >= 2 * threads:
+            run(on_cpu, lambda group: self._compute(group, 1), backend, threads)
+            groups = [group for group in groups if group[0].device]
+        for group in groups:
+            self._compute(group, self.num_threads)
+
+    def _compute(self, group: list[_Job], num_threads: int | None) -> None:
+        """The thumbnails of images that are alike."""
         from learned_downscale.core.source import stack
         from learned_downscale.engine.thumbnail import TILING
         from learned_downscale.engine.tiles import downscale
 
         plan, device = group[0].plan, group[0].device
-        size = plan.target[1], plan.target[0]
+        size, how = (plan.target[1], plan.target[0]), self.exact
         backend: Any = self._backend(plan.learned, device)
         if device:
             for job in group:
-                job.result = backend.downscale(
-                    job.image,
-                    job.samples,
-                    job.pack,
-                    self.channel_order,
-                    size,
-                    self.num_threads,
-                    self.exact,
-                )
-            return str(backend.name)
-        samples = group[0].samples if len(group) == 1 else stack([job.samples for job in group])
-        small = downscale(
-            samples, size, backend, self.num_threads, self.tiling or TILING, self.exact
-        )
-        for i, job in enumerate(group):
-            job.result = job.pack(small if len(group) == 1 else small[i : i + 1].copy())
-        return str(backend.name)
+                of = job.image, job.samples, job.pack, self.channel_order
+                job.result = backend.downscale(*of, size, num_threads, how)
+        else:
+            one = len(group) == 1
+            samples = group[0].samples if one else stack([job.samples for job in group])
+            small = downscale(samples, size, backend, num_threads, self.tiling or TILING, how)
+            for i, job in enumerate(group):
+                job.result = job.pack(small if one else small[i : i + 1].copy())
+        for job in group:
+            job.plan = replace(job.plan, backend=f"{backend.name}: {self._why}")
 
 
 @dataclass

@@ -524,6 +524,16 @@ def test_lists_of_any_images() -> None:
     assert resize([], 4) == []
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_long_lists_of_many_sizes(threads: int) -> None:
+    photos = [drawn_photo(60 + 7 * i, 50 + 3 * i, seed=i) for i in range(9)]
+    resizer = Resizer(2, num_threads=threads)
+    for photo, small in zip(photos, resizer(photos), strict=True):
+        assert np.array_equal(small, resize(photo, 2))
+    with pytest.raises(ValueError, match="enlarge"):
+        Resizer((66, 50), num_threads=threads)(photos)
+
+
 def test_a_bad_image_in_a_list_is_named() -> None:
     with pytest.raises(TypeError) as caught:
         resize([drawn_photo(8, 8), "photo.jpg"], 4)

@@ -54,6 +54,7 @@ def test_decoder_beside_its_downscaler(folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"decoder\.safetensors is missing"):
         Decoder.from_pretrained(folder)
     model, decoder = Downscaler.from_pretrained(folder), Decoder(2, width=8)
+    decoder.half().float()  # decoders are kept in float16
     pretrained.save(folder, [model, decoder], "a card")
     again = Decoder.from_pretrained(folder)
     x = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))

@@ -40,7 +40,7 @@ class Decoder(nn.Module):
     kind: ClassVar[str] = "decoder"
     file: ClassVar[str] = pretrained.DECODER
     sha256: ClassVar[str] = "decoder_sha256"
-    float16: ClassVar[bool] = False
+    float16: ClassVar[bool] = True
 
     def __init__(self, factor: int = 2, width: int = 24, qim: int = 1) -> None:
         super().__init__()
