@@ -6,6 +6,8 @@
 Nothing heavy (torch, PIL, ...) is imported before it is used.
 """
 
+# Python starts no threads for a module that is first imported while it shuts down (atexit).
+import concurrent.futures.thread as _thread  # noqa: F401
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

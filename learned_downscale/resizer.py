@@ -238,6 +238,7 @@ class Resizer:
             raise TypeError(
                 f"weights is a {type(given).__name__}; expected a name, a folder or a Downscaler"
             )
+        given.check_precision()
         if self._kind == "onnx":
             raise TypeError("backend onnx takes weights by name or folder, not as a Downscaler")
         return {given.factor: "a given Downscaler"}, loading.Facts(given.factor, given.qim, False)

@@ -24,6 +24,7 @@ from learned_downscale.readers.efficientnet_lite import (
     _Convolution,
     load_published,
 )
+from learned_downscale.readers.network import resized
 from learned_downscale.thumbnet.data import Photos, read_photos
 from learned_downscale.thumbnet.recipe import Recipe, from_config
 
@@ -439,3 +440,10 @@ def test_accuracy_on_real_thumbnails(val_shard: Path, classifier: ThumbnailClass
     labels = np.array(places)[photos.labels[::5].numpy()]
     seen = classifier.probabilities(resize(photos.images[::5], 4)).argmax(1)
     assert (seen == labels).mean() > 0.85
+
+
+def test_a_side_that_becomes_smaller_is_antialiased() -> None:
+    stripes = (torch.arange(400) % 2).float().expand(1, 3, 60, 400)
+    for size in ((61, 100), (60, 100), (30, 100)):
+        assert resized(stripes, size)[..., 5:-5].std() < 0.1, size
+    assert resized(stripes, (90, 400)).std() > 0.4

@@ -375,6 +375,39 @@ assert numpy.array_equal(odd, plain) and plan == its_plan, (plan, its_plan)
 """
 
 
+AT_THE_END = """
+import atexit, sys, threading, time
+from PIL import Image
+import learned_downscale
+
+photo = Image.new("RGB", (1600, 1200))
+
+def late():
+    print(learned_downscale.resize(photo, 4, num_threads=2).size, flush=True)
+
+def after_the_main_thread():
+    threading.main_thread().join()
+    late()
+
+if "used before" in sys.argv:
+    learned_downscale.resize(photo, 4, num_threads=2)
+if "atexit" in sys.argv:
+    atexit.register(late)
+else:
+    threading.Thread(target=after_the_main_thread).start()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["atexit", "thread"])
+@pytest.mark.parametrize("used", ["used before", "first call"])
+def test_while_python_shuts_down(when: str, used: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_THE_END, when, used], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "(400, 300)\n", done.stderr
+
+
 def test_what_the_caller_set_changes_nothing() -> None:
     subprocess.run([sys.executable, "-c", IN_ODD_SURROUNDINGS], check=True)
 
@@ -532,6 +565,14 @@ def test_long_lists_of_many_sizes(threads: int) -> None:
         assert np.array_equal(small, resize(photo, 2))
     with pytest.raises(ValueError, match="enlarge"):
         Resizer((66, 50), num_threads=threads)(photos)
+
+
+def test_a_downscaler_of_half_precision_is_refused_everywhere() -> None:
+    model, photo = Downscaler(4).half(), drawn_photo(40, 32)
+    with pytest.raises(TypeError, match="float32"):
+        model(torch.rand(1, 3, 32, 40))
+    with pytest.raises(TypeError, match="float32"):
+        resize(photo, 4, weights=model)
 
 
 def test_a_bad_image_in_a_list_is_named() -> None:

@@ -239,13 +239,17 @@ class Downscaler(nn.Module):
                 f"the images have values up to {x.max().item():g}; Downscaler takes [0, 1]: divide "
                 "8-bit levels by 255"
             )
+        self.check_precision()
+        dtype, x = x.dtype, x.float()  # antialiasing has no half precision on CPUs
+        return self.thumbnail(x, size or self.thumbnail_size(*x.shape[-2:]), levels).to(dtype)
+
+    def check_precision(self) -> None:
+        """Raise TypeError if the weights are not float32."""
         if self.stem.weight.dtype != torch.float32:
             raise TypeError(
                 f"this Downscaler was cast to {self.stem.weight.dtype}, which its whole numbers do "
                 "not fit in; keep it float32 (.float()): it takes images of any float dtype"
             )
-        dtype, x = x.dtype, x.float()  # antialiasing has no half precision on CPUs
-        return self.thumbnail(x, size or self.thumbnail_size(*x.shape[-2:]), levels).to(dtype)
 
     def thumbnail(
         self, x: Tensor, size: tuple[int, int], levels: int | None, exact: bool = False

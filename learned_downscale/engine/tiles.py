@@ -239,8 +239,14 @@ def run(items: list[T], work: Callable[[T], None], backend: Backend, threads: in
         with backend.single_thread():
             work(item)
 
-    for _ in _pool(os.getpid(), threads).map(guarded, items):
-        pass
+    try:
+        futures = [_pool(os.getpid(), threads).submit(guarded, item) for item in items]
+    except RuntimeError:  # the interpreter is shutting down, and starts no more threads
+        for item in items:
+            guarded(item)
+        return
+    for future in futures:
+        future.result()
 
 
 @cache

@@ -81,9 +81,9 @@ def rescaled(x: Tensor, scale: float) -> Tensor:
 
 
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """x (N, 3, H, W) in [0, 1] by bicubic to `size` (height, width), antialiased where that is
-    smaller."""
-    smaller = size < (x.shape[-2], x.shape[-1])
+    """x (N, 3, H, W) in [0, 1] by bicubic to `size` (height, width), antialiased where a side
+    becomes smaller."""
+    smaller = size[0] < x.shape[-2] or size[1] < x.shape[-1]
     return F.interpolate(x, size, mode="bicubic", antialias=smaller).clamp(0, 1)
 
 
