@@ -99,8 +99,8 @@ def resize(
 
     Returns:
         A new image of the same kind, dtype and channel order. PIL images keep mode and `.info`,
-        except that palettes (P, PA), bits (1) and transparent colours are promoted to L, LA, RGB
-        or RGBA. Tensors are detached and stay on their device.
+        except that palettes (P, PA) and bits (1) are promoted to L or RGB, or to LA or RGBA where
+        one of their colours is transparent. Tensors are detached and stay on their device.
 
     Raises:
         TypeError: an unknown kind of image or dtype (complex, bool, int32, ...), or a size that

@@ -94,6 +94,8 @@ def open_upright(
         with _exif_errors():
             ImageOps.exif_transpose(upright, in_place=True)  # a copy only where it is turned
             exif = _exif(upright)
+        if upright.mode in ("L", "RGB") and upright.has_transparency_data:
+            upright = upright.convert(upright.mode + "A")  # a transparent colour (PNG's tRNS)
         return upright, exif, size if image.format in _JPEGS else upright.size
 
 

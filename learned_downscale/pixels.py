@@ -168,10 +168,11 @@ def _unpack_pil(image: Image.Image) -> tuple[Source, Pack]:
 
 
 def _pil_working_mode(image: Image.Image) -> str:
-    """Palettes and bits are promoted to what they mean; a transparent colour becomes alpha."""
-    if image.mode in ("P", "PA", "RGB") and image.has_transparency_data:
+    """Palettes and bits are promoted to what they mean, with alpha where a colour of theirs is
+    transparent. L and RGB stay, as with Pillow: data sets count on their number of channels."""
+    if image.mode in ("P", "PA") and image.has_transparency_data:
         return "RGBA"
-    if image.mode in ("1", "L") and image.has_transparency_data:
+    if image.mode == "1" and image.has_transparency_data:
         return "LA"
     if image.mode.startswith("I") and "transparency" in image.info:
         raise ValueError(

@@ -123,6 +123,19 @@ def test_much_smaller_thumbnails_of_jpegs(tmp_path: Path) -> None:
     assert np.square(pixels["exact"] - np.asarray(want, float)).mean() < 9  # JPEG
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_transparent_colour_becomes_alpha(mode: str, tmp_path: Path) -> None:
+    photo = drawn_photo(80, 60).convert(mode)
+    photo.paste(9 if mode == "L" else (9, 9, 9), (0, 0, 40, 60))
+    key = 9 if mode == "L" else (9, 9, 9)
+    (tmp_path / "in").mkdir()
+    photo.save(tmp_path / "in" / "a.png", transparency=key)
+    assert run("convert", tmp_path / "in", tmp_path / "out", "--factor", 4).exit_code == 0
+    with Image.open(tmp_path / "out" / "a.png") as small:
+        alpha = np.asarray(small.getchannel("A"))
+        assert small.mode == mode + "A" and not alpha[:, :9].any() and (alpha[:, 11:] == 255).all()
+
+
 def test_stopping_finishes_what_has_begun(folder: Path, tmp_path: Path) -> None:
     jobs = find_jobs(folder, tmp_path / "out")
     done = convert_files(jobs, Resizer(4), 95, False, workers=1)

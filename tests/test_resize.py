@@ -80,6 +80,11 @@ def test_promoted_pil_modes(photo: Image.Image) -> None:
     assert resize(photo.convert("1"), 4).mode == "L"
     clear = Image.new("RGBA", (64, 64)).quantize(8)
     assert clear.mode == "P" and resize(clear, 4).getextrema()[3] == (0, 0)
+    for mode, colour in (("RGB", (0, 0, 0)), ("L", 0)):  # as Pillow: the channels are counted on
+        keyed = photo.convert(mode)
+        keyed.info["transparency"] = colour
+        assert resize(keyed, 4).mode == keyed.resize((8, 8)).mode == mode
+        assert resize(keyed, 4).info["transparency"] == colour
     key = Image.fromarray(np.zeros((8, 8), np.uint16))
     key.info["transparency"] = 0
     with pytest.raises(ValueError, match="transparent colour"):
