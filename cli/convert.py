@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import click
 
 from learned_downscale.cli.terminal import Size, tell
+
+
+def check_colour(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    from PIL import ImageColor
+
+    try:
+        ImageColor.getrgb(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no colour; give a name or #rrggbb") from error
+    return value
 
 
 @click.command("convert")
@@ -33,6 +44,13 @@ from learned_downscale.cli.terminal import Size, tell
     show_default=True,
     help="Quality of JPEG and WebP files.",
 )
+@click.option(
+    "--background",
+    default="white",
+    show_default=True,
+    callback=check_colour,
+    help="Colour under transparency where the format has none (JPEG): a name or #rrggbb.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files in OUT; default: keep them.")
 @click.option(
     "--exact",
@@ -54,6 +72,7 @@ def command(
     weights: str | None,
     suffix: str | None,
     quality: int,
+    background: str,
     overwrite: bool,
     exact: bool,
     workers: int | None,
@@ -73,7 +92,8 @@ def command(
     from learned_downscale.resizer import Resizer
 
     try:
-        jobs = find_jobs(source, out, suffix and f".{suffix}")
+        others: list[Path] = []
+        jobs = find_jobs(source, out, suffix and f".{suffix}", others)
         workers = min(len(jobs), workers or processors() + 2)
         # several files at once, or several threads for one
         threads = 1 if workers > 1 else None
@@ -87,7 +107,8 @@ def command(
             raise click.UsageError(f"{error} (--format png)") from error
 
     converted, kept, failed = 0, 0, 0
-    done = convert_files(jobs, resizer, quality, overwrite, workers)
+    options = {"quality": quality, "overwrite": overwrite, "background": background}
+    done = convert_files(jobs, resizer, workers, **options)
     with click.progressbar(done, len(jobs), label="Converting", file=sys.stderr) as bar:
         for job, plan in bar:
             if isinstance(plan, Exception):  # one bad file must not stop the rest
@@ -103,6 +124,10 @@ def command(
         summary += f", {kept} kept (--overwrite replaces them)"
     if failed:
         summary += f", {failed} failed"
+    if others:
+        endings = Counter(path.suffix.lower() or "no ending" for path in others)
+        named = ", ".join(f"{n} {ending}" for ending, n in endings.most_common(5))
+        summary += f", {len(others)} skipped ({named}{', ...' * (len(endings) > 5)})"
     click.echo(summary)
     if failed:
         sys.exit(1)

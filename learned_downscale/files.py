@@ -11,21 +11,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageFile, ImageOps
+import numpy as np
+from PIL import ExifTags, Image, ImageFile
 
 FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
     ".png": "PNG",
     ".webp": "WEBP",
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
-NO_PALETTE = ("JPEG", "WEBP")
 # Tags of a TIFF that describe the photo and that Pillow can write: title, maker, model, software,
 # date, artist, copyright. Its other tags describe how the pixels are stored.
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 _JPEGS = ("JPEG", "MPO")  # phones write .jpg files as MPO, whose further frames are previews
+# EXIF's orientation -> how the image is brought upright
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _WHOLE = 2**30  # bytes, more than any file that is decoded whole
 _SUB_IFDS = (0x8769, 0x8825)  # Exif (camera settings) and GPS
 
@@ -35,10 +47,13 @@ def format_of(path: Path) -> str | None:
     return FORMATS.get(path.suffix.lower())
 
 
-def image_files(folder: Path, exclude: Path | None = None) -> list[Path]:
+def image_files(
+    folder: Path, exclude: Path | None = None, others: list[Path] | None = None
+) -> list[Path]:
     """The image files in a folder, at any depth, sorted; those in a folder `exclude` inside it are
-    left out. Broken links, and folders inside that cannot be read, are included, so that opening
-    them reports the reason.
+    left out, and what macOS writes beside files (`._NAME`). Broken links, and folders inside that
+    cannot be read, are included, so that opening them reports the reason. The other files are
+    added to `others`.
 
     Raises:
         OSError: the folder itself cannot be read.
@@ -57,7 +72,12 @@ def image_files(folder: Path, exclude: Path | None = None) -> list[Path]:
         if inside and apart in (here := Path(root).resolve(), *here.parents):
             continue
         paths = (Path(root, name) for name in names)
-        found += [path for path in paths if path.suffix.lower() in FORMATS]
+        for path in paths:
+            is_image = path.suffix.lower() in FORMATS and not path.name.startswith("._")
+            if is_image:
+                found.append(path)
+            elif others is not None:
+                others.append(path)
     return sorted(found)
 
 
@@ -92,11 +112,38 @@ def open_upright(
             image.load()
             upright = image
         with _exif_errors():
-            ImageOps.exif_transpose(upright, in_place=True)  # a copy only where it is turned
-            exif = _exif(upright)
+            exif = _exif(image)
+            upright = _turned(upright, image.getexif().get(0x0112, 1))
         if upright.mode in ("L", "RGB") and upright.has_transparency_data:
             upright = upright.convert(upright.mode + "A")  # a transparent colour (PNG's tRNS)
         return upright, exif, size if image.format in _JPEGS else upright.size
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    """The image as EXIF's orientation says; the same one where it is upright."""
+    method = _TURNS.get(orientation)
+    if method is None:
+        return image
+    turned = image.transpose(method)
+    turned.info = dict(image.info)
+    return turned
+
+
+def writable(exif: Image.Exif) -> tuple[Image.Exif, list[str]]:
+    """EXIF data without the tags that cannot be written (text where a number belongs), and which
+    these are."""
+    kept, lost = copy.deepcopy(exif), []
+    for part in (None, *_SUB_IFDS):
+        tags: Any = kept if part is None else kept.get_ifd(part)
+        for tag in [tag for tag in tags if tag not in _SUB_IFDS]:
+            alone = Image.Exif()
+            (alone if part is None else alone.get_ifd(part))[tag] = tags[tag]
+            try:
+                alone.tobytes()
+            except Exception:  # Pillow raises many kinds
+                del tags[tag]
+                lost.append(ExifTags.TAGS.get(tag, hex(tag)))
+    return kept, lost
 
 
 @contextmanager
@@ -135,7 +182,7 @@ def decode(source: str | Path | bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()
-            return ImageOps.exif_transpose(image)
+            return _turned(image, image.getexif().get(0x0112, 1))
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow raises many kinds
@@ -174,6 +221,59 @@ def _exif(image: Image.Image) -> Image.Exif:
     return exif
 
 
+def fitted(
+    image: Image.Image, suffix: str, background: str = "white"
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """The image in a mode that the format stores, and what was done for that: transparency is laid
+    over the background, colours become sRGB (by their profile), 16 bits 8.
+
+    Raises:
+        ValueError: no such mode holds its values (32-bit floats in a PNG).
+    """
+    kind, done = FORMATS[suffix.lower()], []
+    if kind == "TIFF":
+        return image, ()
+    if image.mode in ("1", "P", "PA") and kind != "PNG":
+        image = coloured(image)
+    if image.mode in ("LAB", "HSV") or (image.mode in ("CMYK", "YCbCr") and kind != "JPEG"):
+        image, done = _in_srgb(image), [f"{image.mode} to sRGB"]
+    if image.mode == "F" or (image.mode[0] == "I" and kind != "PNG"):
+        if kind == "PNG":
+            raise ValueError("PNG stores no images of mode F; choose TIFF")
+        samples = np.asarray(image, np.float64) * (255 if image.mode == "F" else 1 / 257)
+        done.append(f"{image.mode} to 8 bits")
+        image = _with_info(Image.fromarray(np.rint(samples).clip(0, 255).astype(np.uint8)), image)
+    if kind == "JPEG" and image.mode in ("LA", "RGBA", "La", "RGBa"):
+        below = Image.new("RGBA", image.size, background)
+        below.alpha_composite(image.convert("RGBA"))
+        done.append(f"laid over {background}")
+        image = _with_info(below.convert("L" if image.mode[0] == "L" else "RGB"), image)
+    return image, tuple(done)
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    profile = image.info.get("icc_profile")
+    if image.mode == "LAB":
+        source: Any = ImageCms.createProfile("LAB")
+    elif profile:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    else:
+        return _with_info(image.convert("RGB"), image)
+    srgb = ImageCms.createProfile("sRGB")
+    made = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
+    assert made is not None
+    return _with_info(made, image)
+
+
+def _with_info(image: Image.Image, of: Image.Image) -> Image.Image:
+    """The info of another image, but for a profile that is of another mode."""
+    same = image.mode[:1] == of.mode[:1]
+    image.info = {k: v for k, v in of.info.items() if same or k != "icc_profile"}
+    return image
+
+
 def encode(
     image: Image.Image, suffix: str, quality: int, exif: Image.Exif, lossless: bool = False
 ) -> bytes:
@@ -194,7 +294,9 @@ def encode(
         raise ValueError(f"WebP stores no images of mode {image.mode}; choose PNG or TIFF")
     options: dict[str, Any] = {}
     if kind == "TIFF":
-        options["compression"] = "raw"  # the compression of the original may not fit the mode
+        # The original's may not fit the mode, deflate fits all; but what compresses, libtiff,
+        # writes no camera settings.
+        options["compression"] = "raw" if {*exif} & {*_SUB_IFDS} else "tiff_adobe_deflate"
     if kind in ("JPEG", "WEBP"):
         options["quality"] = quality
     if kind == "WEBP" and lossless:

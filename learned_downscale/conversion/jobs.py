@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from learned_downscale.files import FORMATS, format_of, image_files
 
 
@@ -18,7 +20,9 @@ class Job:
     target: Path
 
 
-def find_jobs(source: Path, out: Path, suffix: str | None = None) -> list[Job]:
+def find_jobs(
+    source: Path, out: Path, suffix: str | None = None, others: list[Path] | None = None
+) -> list[Job]:
     """A job for `source`, or for each image file in it at any depth, sorted. Links to folders
     are not followed.
 
@@ -27,6 +31,7 @@ def find_jobs(source: Path, out: Path, suffix: str | None = None) -> list[Job]:
         out: the file of the thumbnail, if `source` is a file and `out` has an image's suffix; else
             the folder of the thumbnails.
         suffix: of all thumbnails, such as ".png". Default: that of each image.
+        others: files in `source` that are no images, by their endings, are added to it.
 
     Raises:
         ValueError: there is nothing to convert; a format is not in FORMATS; `out` is `source`, or
@@ -38,11 +43,14 @@ def find_jobs(source: Path, out: Path, suffix: str | None = None) -> list[Job]:
     if source.is_file():
         as_file = format_of(out) is not None and not out.is_dir()
         jobs = [Job(source, out if as_file else out / source.name)]
-        for path in {source, jobs[0].target}:
+        a_file = out.suffix.lower() in Image.registered_extensions() and not out.is_dir()
+        for path in (source, out if a_file else jobs[0].target):
             if format_of(path) is None:
                 raise ValueError(f"{path}: unknown suffix; choose from {', '.join(FORMATS)}")
     else:
-        jobs = [Job(path, out / path.relative_to(source)) for path in image_files(source, out)]
+        jobs = [
+            Job(path, out / path.relative_to(source)) for path in image_files(source, out, others)
+        ]
         if not jobs:
             raise ValueError(f"{source} holds no files ending in {', '.join(FORMATS)}")
     if suffix is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from learned_downscale.conversion.jobs import Job
 from learned_downscale.conversion.worker import convert_file
@@ -14,12 +15,13 @@ from learned_downscale.resizer import Resizer
 
 
 def convert_files(
-    jobs: Sequence[Job], resizer: Resizer, quality: int, overwrite: bool, workers: int
+    jobs: Sequence[Job], resizer: Resizer, workers: int, **options: Any
 ) -> Iterator[tuple[Job, Plan | Exception | None]]:
     """Each job, in their order, with what `convert_file` gave or raised.
 
     Args:
         resizer: best with `num_threads` of 1: the files are what is worked on at once.
+        options: as for `convert_file`.
         workers: threads. Decoders and encoders let go of Python's lock, so threads do. At most
             twice as many images are in memory.
     """
@@ -38,7 +40,7 @@ def convert_files(
             for job in jobs:
                 if len(waiting) == 2 * workers:
                     yield first()
-                future = pool.submit(convert_file, job, resizer, quality, overwrite)
+                future = pool.submit(convert_file, job, resizer, **options)
                 waiting.append((job, future))
             while waiting:
                 yield first()

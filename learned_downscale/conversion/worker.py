@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from learned_downscale.conversion.jobs import Job, check_formats
-from learned_downscale.files import NO_PALETTE, coloured, encode, format_of, open_upright
+from learned_downscale.files import coloured, encode, fitted, open_upright, writable
 from learned_downscale.plan import REDUCED, Plan
 from learned_downscale.resizer import Resizer
 
@@ -23,7 +23,11 @@ def least_size(resizer: Resizer, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def convert_file(
-    job: Job, resizer: Resizer, quality: int = 95, overwrite: bool = False
+    job: Job,
+    resizer: Resizer,
+    quality: int = 95,
+    overwrite: bool = False,
+    background: str = "white",
 ) -> Plan | None:
     """Write one thumbnail.
 
@@ -37,6 +41,7 @@ def convert_file(
         resizer: makes the thumbnail.
         quality: of JPEG and WebP, from 1 to 100.
         overwrite: replace a target that exists.
+        background: a colour, by Pillow's names, under transparency where the format has none.
 
     Returns:
         The plan of the thumbnail, or None if the target exists and is kept.
@@ -51,6 +56,8 @@ def convert_file(
         raise IsADirectoryError(f"{job.target} is a folder")
     if job.target.exists() and not overwrite:
         return None
+    if job.source.exists() and not job.source.is_file():  # reading a pipe waits for ever
+        raise ValueError(f"{job.source} is no regular file")
     lossless = resizer.needs_lossless
     if lossless:
         check_formats([job])
@@ -66,8 +73,12 @@ def convert_file(
             "it has the thumbnail's size already, and a copy would carry no payload; ask for a "
             "smaller size, or leave the file out"
         )
-    if thumbnail.mode in ("1", "P", "PA") and format_of(job.target) in NO_PALETTE:
-        thumbnail = coloured(thumbnail)  # of the image's size: resizing leaves no such mode
+    thumbnail, changes = fitted(thumbnail, job.target.suffix, background)
+    exif, lost = writable(exif)
+    if lost:
+        changes = (*changes, f"EXIF without {', '.join(lost)}, which cannot be written")
+    if changes:
+        plan = replace(plan, reason=f"{plan.reason}, then {', '.join(changes)}")
     content = encode(thumbnail, job.target.suffix, quality, exif, lossless)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     # unique among threads, processes and machines that share the folder

@@ -88,7 +88,7 @@ class Downscaler(nn.Module):
             residual is embedded in the thumbnail's low bits modulo this (`core.qim`); the
             thumbnail has 8 bits then.
         shared: one residual is added to R, G and B alike, and it is a high-pass: the kernels of
-            the last layer have 5 x 5 weights that add up to 0. Grey stays grey, and means stay
+            the last layer have weights that add up to 0. Grey stays grey, and means stay
             where they are. Not with a payload.
 
     A new Downscaler of `qim` 1 has a residual of zero: it is Pillow's bicubic until it is trained.
@@ -116,7 +116,7 @@ class Downscaler(nn.Module):
         self.shared = shared
         self.stem = nn.Conv2d(3, channels, factor, stride=factor, bias=False)
         self.hidden = nn.Conv2d(channels, channels, 3, bias=False)
-        self.out = nn.Conv2d(channels, *((1, 5) if shared else (3, 3)), bias=False)
+        self.out = nn.Conv2d(channels, 1 if shared else 3, 3, bias=False)
         for layer in (self.stem, self.hidden):
             nn.init.kaiming_normal_(layer.weight)
         nn.init.zeros_(self.out.weight)
@@ -182,11 +182,6 @@ class Downscaler(nn.Module):
             (out.expand(3, -1, -1, -1), shift),
         ]
 
-    @property
-    def reach(self) -> int:
-        """Thumbnail pixels, to each side, that a pixel of the residual depends on."""
-        return 1 + self.out.kernel_size[0] // 2
-
     def residual(self, x: Tensor) -> Tensor:
         """What is added to the bicubic thumbnail, not yet rounded: (N, 3, f*h, f*w), whole numbers
         from 0 to 255 as float32, -> (N, 3, h, w), in levels (255 is white)."""
@@ -200,7 +195,7 @@ class Downscaler(nn.Module):
         x = _activation(F.conv2d(x, stem, stride=self.factor))
         # Outside the image there is no contrast, and the stem's response to none is 0.
         x = _activation(F.conv2d(x, hidden, padding=1))
-        return F.conv2d(x, out, padding=self.reach - 1)
+        return F.conv2d(x, out, padding=1)
 
     def forward(
         self, x: Tensor, size: tuple[int, int] | None = None, levels: int | None = 255

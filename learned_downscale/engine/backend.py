@@ -23,7 +23,6 @@ class Backend(Protocol):
     name: str
     factor: int | None
     qim: int
-    reach: int  # thumbnail pixels, to each side, that a pixel of the residual depends on
 
     def bicubic(self, x: Array, rows: Axis, columns: Axis) -> Array:
         """Antialiased bicubic, uint8 (rounded) or float32 (as it comes, not clipped).

@@ -64,7 +64,7 @@ def make(model: Downscaler) -> bytes:
     # QLinearConv takes 1.3 to 1.9 times as long).
     x = "levels"
     for name, (q, shift), stride, pad in zip(
-        ("stem", "hidden", "out"), model.integers(), (f, 1, 1), (0, 1, model.reach - 1), strict=True
+        ("stem", "hidden", "out"), model.integers(), (f, 1, 1), (0, 1, 1), strict=True
     ):
         values[name] = q.numpy().astype(np.float32) * np.float32(2.0**-shift)
         y = "added" if name == "out" else f"{name}_sum"

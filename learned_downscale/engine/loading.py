@@ -63,8 +63,7 @@ def load_backend(
             return OnnxBackend(None, None)
         content, config = pretrained.load_onnx(name, revision=revision)
         made_of = config["downscaler"]
-        reach = 3 if made_of.get("shared") else 2
-        return OnnxBackend(content, int(made_of["factor"]), int(made_of.get("qim", 1)), reach)
+        return OnnxBackend(content, int(made_of["factor"]), int(made_of.get("qim", 1)))
     if name is None:
         return on_device(None, device)
     from learned_downscale.core.downscaler import Downscaler

@@ -23,13 +23,10 @@ class OnnxBackend:
 
     name = "onnx"
 
-    def __init__(
-        self, model: bytes | None, factor: int | None, qim: int = 1, reach: int = 2
-    ) -> None:
+    def __init__(self, model: bytes | None, factor: int | None, qim: int = 1) -> None:
         """model: the content of a model.onnx, or None for bicubic alone."""
         self.factor = factor
         self.qim = qim
-        self.reach = reach
         self._session: Any = None
         if model is not None:
             import onnxruntime

@@ -22,8 +22,8 @@ from learned_downscale.engine.transparency import REACH, see_through
 class Tiling:
     """How the work is cut into tiles; each default was measured (12 MP, factors 2 and 4).
 
-    halo: thumbnail pixels around a tile that its pixels depend on. None: as many as the network's
-        layers reach, and at least the 2 that bicubic needs at a native factor.
+    halo: thumbnail pixels around a tile that its pixels depend on: the network's two layers of
+        3 x 3 reach that far, and so does bicubic at a native factor.
     tile: source pixels of a tile, which then fits the processor's cache.
     at_once: source pixels of the tiles that all threads work on.
     widest: source pixels across a tile; wider images are cut in columns, too.
@@ -32,7 +32,7 @@ class Tiling:
     smallest: source pixels below which a further thread costs more than it brings.
     """
 
-    halo: int | None = None
+    halo: int = 2
     tile: int = 800_000
     at_once: int = 3_200_000
     widest: int = 16_384
@@ -140,7 +140,6 @@ def _native(source: float, target: int, factor: int | None) -> bool:
 def parts(
     source: Source,
     size: tuple[int, int],
-    backend: Backend,
     factor: int | None,
     tile: Tile,
     tiling: Tiling = TILING,
@@ -148,8 +147,7 @@ def parts(
     with_skip: bool = True,
 ) -> tuple[Part, Part]:
     """What a tile needs of the rows and of the columns of the image."""
-    halo = max(2, backend.reach) if tiling.halo is None else tiling.halo
-    halos = halo, REACH if source.alpha else 0
+    halos = tiling.halo, REACH if source.alpha else 0
     height, width = source.extent or (source.height, source.width)
     rest = halos, factor, patches, with_skip
     rows, columns = tile.rows, tile.columns
@@ -174,7 +172,7 @@ def make_thumbnail(
 ) -> Array:
     """The thumbnails of one tile, as in `tiles.downscale`; bicubic alone without a factor. `skips`
     are the bicubic thumbnails, where they are not to be taken from the source."""
-    rows, columns = parts(source, size, backend, factor, tile, tiling, patches, skips is None)
+    rows, columns = parts(source, size, factor, tile, tiling, patches, skips is None)
     if factor is None and source.plain:
         return _plain_bicubic(source, backend, tile.images, rows, columns, tiling)
     x = source.read(tile.images, rows.read, columns.read)

@@ -183,7 +183,7 @@ def in_rows(
         group = every[start : start + across * threads]
         top, bottom = group[0].rows.start, group[-1].rows.stop
         whole = replace(every[0], rows=slice(top, bottom))
-        read = parts(source, size, backend, factor, whole, tiling, patches)[0].read
+        read = parts(source, size, factor, whole, tiling, patches)[0].read
 
         def compute(group: list[Tile] = group, top: int = top, bottom: int = bottom) -> Array:
             out = np.empty((bottom - top, size[1], source.channels), _dtype(source))

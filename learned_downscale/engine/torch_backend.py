@@ -25,7 +25,6 @@ class TorchBackend:
     def __init__(self, model: Downscaler | None) -> None:
         self.factor: int | None = None if model is None else model.factor
         self.qim = 1 if model is None else model.qim
-        self.reach = 0 if model is None else model.reach
         with self.single_thread():
             self._prepare(model)
 

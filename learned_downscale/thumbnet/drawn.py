@@ -51,15 +51,16 @@ def pages(count: int, size: int, chance: torch.Generator) -> Tensor:
 
 
 def stripes(count: int, size: int, chance: torch.Generator) -> Tensor:
-    """(N, 3, size, size) in [0, 1]: stripes and checkers of 1 to 4 px in a colour on black or
-    white."""
+    """(N, 3, size, size) in [0, 1]: stripes and checkers of 1 to 4 px, and noise, in a colour on
+    black or white."""
     place = torch.arange(size)
     found = []
     for _ in range(count):
         width, kind, white = torch.randint(12, (3,), generator=chance).tolist()
         cells = place // (1 + width % 4)
         down, across = cells[:, None].expand(size, size), cells.expand(size, size)
-        which = (down, across, down + across)[kind % 3] % 2
+        noise = torch.randint(2, (size, size), generator=chance)
+        which = (down, across, down + across, noise)[kind % 4] % 2
         colour = torch.rand(3, generator=chance)
         colour = colour.round() if white % 3 else colour
         picture = which * colour[:, None, None]

@@ -16,7 +16,7 @@ from PIL import Image
 from learned_downscale import pretrained
 from learned_downscale.core.decoder import Decoder
 from learned_downscale.core.similarity import psnr, ssim
-from learned_downscale.files import decode, open_upright, quiet
+from learned_downscale.files import decode, open_upright, quiet, writable
 from learned_downscale.plan import check_size, target_size
 from learned_downscale.readers.bundled import rgb
 from learned_downscale.verification.methods import GIVEN, Maker, area, maker
@@ -204,6 +204,7 @@ class _Comparison:
 
     def _compare(self, path: Path, name: Path) -> _Compared:
         original, exif, _ = open_upright(path)
+        exif, _ = writable(exif)
         out = _Compared(name.as_posix(), original_bytes=path.stat().st_size)
         files: dict[str, bytes] = {}
         if self.stored is None:
