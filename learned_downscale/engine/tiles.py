@@ -121,8 +121,7 @@ def _bicubic(
     threads = min(threads, max(1, pixels // tiling.smallest))
     rows = Axis(height, size[0], 0, size[0], 0, True, height % size[0] == 0)
     columns = Axis(width, size[1], 0, size[1], 0, True, width % size[1] == 0)
-    count = max(threads, math.ceil(pixels / tiling.tile))
-    if count == 1:
+    if threads == 1 and pixels <= tiling.tile:
         x = source.read(everything, slice(0, source.height), slice(0, source.width))
         with backend.single_thread():
             return backend.bicubic(x, rows, columns)
@@ -137,8 +136,10 @@ def _bicubic(
         x = across[:, :, part]
         out[:, :, part] = backend.bicubic(x, rows, same(x.shape[2]))
 
-    run(cuts(source.height, min(count, source.height)), filter_rows, backend, threads)
-    bands = max(threads, across.nbytes // (4 * tiling.tile))  # they are copied
+    # small parts, which are copied and kept by each thread
+    parts_of_rows = max(threads, math.ceil(4 * pixels / tiling.tile))
+    bands = max(threads, across.nbytes // tiling.tile)
+    run(cuts(source.height, min(parts_of_rows, source.height)), filter_rows, backend, threads)
     run(cuts(size[1], min(bands, size[1])), filter_columns, backend, threads)
     return out
 
