@@ -57,8 +57,8 @@ def test_cards_are_their_configs(name: str) -> None:
     config = config_of(name)
     card = (ROOT / "weights" / name / "README.md").read_text()
     assert card == render(name, config)
-    # the defaults were trained on openly licensed pictures
-    terms = "CC BY 4.0" if name in ("x2", "x4") else "non-commercial research only"
+    open_pictures = name in ("x2", "x4", "x4-machine")
+    terms = "CC BY 4.0" if open_pictures else "non-commercial research only"
     assert terms in card and "ImageNet" in card
     assert ("quantisation index modulation" in card) == (
         config.get("downscaler", {}).get("qim", 1) > 1
