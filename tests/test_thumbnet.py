@@ -426,6 +426,7 @@ def test_e_from_other_weights(photos: Photos, teacher: Path, tmp_path: Path) -> 
     start, E, decoder = tmp_path / "weights", Downscaler(2, 8), Decoder(2, 8)
     with torch.no_grad():
         E.out.weight.fill_(0.1)
+    decoder.half().float()  # decoders are kept in float16
     pretrained.save(start, [E, decoder], "")
     first = {"init_from": str(start)}
     student = {"decoder_factor": 2, "decoder_width": 8}

@@ -68,7 +68,7 @@ def make(model: Downscaler) -> bytes:
     ):
         values[name] = q.numpy().astype(np.float32) * np.float32(2.0**-shift)
         y = "added" if name == "out" else f"{name}_sum"
-        conv = {"strides": [stride] * 2, "pads": [pad] * 4}
+        conv: dict[str, Any] = {"strides": [stride] * 2, "pads": [pad] * 4}
         nodes.append(helper.make_node("Conv", [x, name], [y], **conv))
         if name != "out":  # the ReLU is in the clamp
             nodes.append(helper.make_node("Round", [y], [f"{name}_whole"]))
