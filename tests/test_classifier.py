@@ -297,7 +297,7 @@ def test_batches_of_thumbnails(photos: Photos) -> None:
 
 
 def test_thumbnails_are_what_resize_makes(photos: Photos) -> None:
-    clean = make_recipe(jpeg=0, jitter=0, min_crop=1)
+    clean = make_recipe(lossy=0, jitter=0, min_crop=1)
     batches = thumbnails(photos, clean)
     batch = next(b for b in map(batches.take, range(99)) if b.x.shape[-1] == 16)
     images = photos.images[batch.index]

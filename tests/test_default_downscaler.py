@@ -130,7 +130,7 @@ TABLES: dict[str, Any] = {
             "epochs": 2,
             "readers": ["teacher"],
             "enlargers": ["bicubic", "box"],
-            "jpeg": 0.5,
+            "lossy": 0.5,
             "mm": 1.0,
             "dr": 1e-3,
             "downscaler_rate": 3e-3,
@@ -167,7 +167,7 @@ def test_a_resumed_run_ends_in_the_same_state(
 
 
 def test_unknown_enlargers_are_refused() -> None:
-    for value, says in ((["nearest"], "choose from"), ([], "one entry")):
+    for value, says in ((["nearest"], "choose from"), ([], "is empty")):
         tables = {**TABLES, "task": [{**TABLES["task"][0], "enlargers": value}]}
         with pytest.raises(ValueError, match=says):
             from_config(tables)

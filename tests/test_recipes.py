@@ -121,9 +121,20 @@ def test_changes() -> None:
         ({"tasks": [supervised(warmup=1.0)]}, "warmup is 1"),
         ({"tasks": [supervised(min_crop=0.0)]}, "min_crop is 0"),
         ({"tasks": [supervised(min_crop=1.5)]}, "min_crop is 1.5"),
-        ({"tasks": [supervised(jpeg=1.5)]}, "jpeg is 1.5"),
+        ({"tasks": [supervised(lossy=1.5)]}, "lossy is 1.5"),
         ({"tasks": [supervised(ae=1.0)]}, "task.0 has no ae; valid are epochs"),
         ({"tasks": [supervised(cl=0, kd=0)]}, "nothing is learned"),
+        ({"tasks": [supervised(formats=["png"])]}, "formats has png; choose from jpeg, jpeg-420"),
+        ({"tasks": [supervised(formats=[])]}, "formats is empty"),
+        ({"tasks": [reconstruct(thumbnails=["cubic"])]}, "thumbnails has cubic; choose from down"),
+        (
+            {
+                "tasks": [reconstruct(thumbnails=["downscaler", "box"])],
+                "downscaler": {"qim": 8},
+                "student": {"decoder_factor": 2},
+            },
+            "no payload in the thumbnails of a filter",
+        ),
         ({"tasks": [supervised(fm=1, extra_readers=["teacher"])]}, "L_FM is for S alone"),
         ({"tasks": [supervised(extra_readers="teacher")]}, "list of strings"),
         ({"tasks": [reconstruct(max_crop=1.5)]}, "max_crop is 1.5"),
@@ -133,11 +144,11 @@ def test_changes() -> None:
         ({"tasks": [{"type": "classify_thumbnails", "thumbnails": "area"}]}, "choose default"),
         (
             {
-                "tasks": [reconstruct(jpeg=0.5)],
+                "tasks": [reconstruct(lossy=0.5)],
                 "downscaler": {"qim": 8},
                 "student": {"decoder_factor": 2},
             },
-            "JPEG destroys the payload",
+            "lossy files destroy the payload",
         ),
     ],
 )

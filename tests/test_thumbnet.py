@@ -32,9 +32,9 @@ from thumbnet_helpers import (  # noqa: F401 (fixtures)
 from learned_downscale import Decoder, Downscaler, pretrained
 from learned_downscale.readers.labels import match_classes
 from learned_downscale.readers.network import rescaled
-from learned_downscale.thumbnet import losses
+from learned_downscale.thumbnet import losses, settings
 from learned_downscale.thumbnet.data import Batch, Crops, Photos, read_photos
-from learned_downscale.thumbnet.jpeg import through_jpeg
+from learned_downscale.thumbnet.lossy import stored
 from learned_downscale.thumbnet.settings import Run
 
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
@@ -90,22 +90,25 @@ def test_distillation_is_its_formula() -> None:
     assert losses.distillation(z_t, z_t, 3).item() == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("quality", [30, 75, 95])
-def test_jpeg_is_pillows(quality: int) -> None:
+def test_lossy_files_are_pillows_and_pass_the_gradient() -> None:
     photo = drawn_photo(61, 42)
-    file = io.BytesIO()
-    photo.save(file, "JPEG", quality=quality, subsampling=0)
-    want = np.asarray(Image.open(file), dtype=float)
     x = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
     x.requires_grad_()
-    y = through_jpeg(x, quality)
-    got = y.detach()[0].permute(1, 2, 0).numpy() * 255
-    lost, mine = (np.abs(z - np.asarray(photo, dtype=float)).mean() for z in (want, got))
-    assert mine == pytest.approx(lost, rel=0.02)
-    # libjpeg's integer transform rounds some coefficients the other way
-    assert np.abs(got - want).mean() < 0.3 * lost
-    y.sum().backward()
-    assert x.grad is not None and x.grad.mean() == pytest.approx(1, abs=0.1)
+    lost = {}
+    for kind, options in (
+        ("jpeg", {"format": "JPEG", "subsampling": 0}),
+        ("jpeg-420", {"format": "JPEG"}),
+        ("webp", {"format": "WebP"}),
+    ):
+        file = io.BytesIO()
+        photo.save(file, quality=75, **options)
+        y = stored(x, 75, kind)
+        got = (y.detach()[0].permute(1, 2, 0) * 255).round().numpy()
+        assert np.array_equal(got, np.asarray(Image.open(file)))
+        (gradient,) = torch.autograd.grad(y.sum(), x)
+        assert torch.equal(gradient, torch.ones_like(x))
+        lost[kind] = np.abs(got - np.asarray(photo, dtype=float)).mean()
+    assert lost["jpeg-420"] > lost["jpeg"] > 0
 
 
 # Data
@@ -140,7 +143,7 @@ def test_a_bad_photo_is_reported(tmp_path: Path) -> None:
 
 
 def test_batches(photos: Photos) -> None:
-    batches = Crops(photos, Run(batch_size=6, seed=1), [24, 28, 32])
+    batches = Crops(photos, Run(batch_size=6, seed=1), [24, 28, 32], settings.Supervised())
     epoch = [batches.take(i) for i in range(batches.steps_per_epoch)]
     assert sorted(torch.cat([b.index for b in epoch]).tolist()) == list(range(24))
     assert {b.x.shape[-1] for b in epoch} <= {24, 28, 32}
@@ -389,27 +392,31 @@ def test_e_keeps_what_a_filter_loses(tmp_path: Path) -> None:
     assert reached["learned"] > reached["bicubic"] + 0.2
 
 
-def test_jpeg_in_training(photos: Photos, teacher: Path, tmp_path: Path) -> None:
+def test_lossy_files_in_training(photos: Photos, teacher: Path, tmp_path: Path) -> None:
     T = load_reader(teacher, CLASSES)
-    batches = Crops(photos, Run(batch_size=6), [32], jpeg=0.5)
-    qualities = [batches.take(i).quality for i in range(40)]
-    assert 10 < qualities.count(None) < 30
-    assert all(70 <= q <= 95 for q in qualities if q is not None)
+    made = settings.Reconstruct(lossy=0.5, min_quality=60, formats=("jpeg", "webp"))
+    files = [Crops(photos, Run(batch_size=6), [32], made).take(i).file for i in range(80)]
+    assert 20 < files.count(None) < 60
+    lossy = [file for file in files if file is not None]
+    assert min(q for q, _ in lossy) < 70 and all(60 <= q <= 95 for q, _ in lossy)
+    assert {kind for _, kind in lossy} == {"jpeg", "webp"}
     plain, saved = (
-        train_recipe(make_recipe([supervised(jpeg=j)]), photos, T, tmp_path / str(j))[0]
+        train_recipe(make_recipe([supervised(lossy=j)]), photos, T, tmp_path / str(j))[0]
         for j in (0, 1)
     )
     assert not equal(plain, saved)
 
 
-def test_jpeg_is_exact_in_bfloat16(teacher: Path) -> None:
-    """A decoder, and JPEG's rounding, need levels that bfloat16 cannot tell apart."""
+def test_lossy_files_are_exact_in_bfloat16(teacher: Path) -> None:
+    """A decoder, and lossy files, need levels that bfloat16 cannot tell apart."""
     T = load_reader(teacher, CLASSES)
     inputs = []
-    batch = Batch(torch.randint(256, (2, 3, 32, 32)), torch.zeros(2).long(), torch.arange(2), 0, 80)
+    batch = Batch(
+        torch.randint(256, (2, 3, 32, 32)), torch.zeros(2).long(), torch.arange(2), 0, (80, "jpeg")
+    )
     for precision in ("float32", "bfloat16"):
         recipe = make_recipe(
-            [supervised(jpeg=1.0)], run={"precision": precision}, student={"decoder_factor": 2}
+            [supervised(lossy=1.0)], run={"precision": precision}, student={"decoder_factor": 2}
         )
         task = make_task(recipe, T)
         task.S.decoder.register_forward_hook(lambda _, given, __: inputs.append(given[0]))

@@ -217,7 +217,7 @@ def test_evaluate_through_jpeg(
         return torch.zeros_like(x)
 
     plain = evaluate.measure_runs(photos, T, [tmp_path])
-    monkeypatch.setattr(evaluate, "through_jpeg", black)
+    monkeypatch.setattr(evaluate, "stored", black)
     saved = evaluate.measure_runs(photos, T, [tmp_path], quality=80)
     assert set(qualities) == {80}
     assert saved[0] == plain[0]
@@ -298,7 +298,7 @@ def test_accelerate_launch(
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     changes = ["run.size=32", "run.batch_size=6", "run.precision=float32", "downscaler.factor=2",
                "student.decoder_factor=2", "task.0.epochs=1", "task.1.epochs=1",
-               "task.0.jpeg=1", "task.1.jpeg=1", "task.1.fm=0"]  # fmt: skip
+               "task.0.lossy=1", "task.1.lossy=1", "task.1.fm=0"]  # fmt: skip
     arguments = ["train", "--recipe", "paper", "--data", folder, "--teacher", teacher,
                  *(part for change in changes for part in ("--set", change)), "--run"]  # fmt: skip
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines",

@@ -111,7 +111,7 @@ def _downscaler(name: str, config: Mapping[str, Any], made: Recipe) -> tuple[str
         use = _text("decoder", name=name, times=config["decoder"]["factor"])
         if E.qim > 1:
             use += _text("qim", bits=E.qim.bit_length() - 1, half=E.qim // 2)
-        if any(task.jpeg for task in made.settings.tasks):
+        if any(task.lossy for task in made.settings.tasks):
             use += _text("jpeg")
     weights = "" if name in ("x2", "x4") else f', weights="{name}"'
     parameters = costs.parameters(E)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from learned_downscale.readers.network import ClassifierNetwork
 from learned_downscale.thumbnet import losses, settings
 from learned_downscale.thumbnet import recipe as recipes
 from learned_downscale.thumbnet.data import Batch, Batches, Photos, crops
+from learned_downscale.thumbnet.lossy import stored
 from learned_downscale.thumbnet.tables import column
 from learned_downscale.thumbnet.tasks import (
     Models,
@@ -146,9 +146,10 @@ class Thumbnails(Batches):
         x = x_s.float() / 255
         mean = x.mean((1, 2, 3), keepdim=True)
         x = ((x - mean) * contrast + mean * brightness).clamp(0, 1)
-        for i in np.flatnonzero(draw.random(len(x)) < self.settings.jpeg):
-            levels = (x[i : i + 1] * 255).round().to(torch.uint8)
-            x[i] = saved(levels, int(draw.integers(60, 95, endpoint=True)))[0].float() / 255
+        for i in np.flatnonzero(draw.random(len(x)) < self.settings.lossy):
+            quality = int(draw.integers(self.settings.min_quality, 95, endpoint=True))
+            kind = str(draw.choice(self.settings.formats))
+            x[i] = stored(x[i : i + 1], quality, kind)[0]
         return x
 
 
@@ -162,17 +163,6 @@ def make_thumbnails(x: Tensor, size: tuple[int, int], kind: str) -> Tensor:
     images = x.permute(0, 2, 3, 1).contiguous().numpy()
     small = [np.asarray(Image.fromarray(one).resize(size, resampling)) for one in images]
     return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2)
-
-
-def saved(x: Tensor, quality: int) -> Tensor:
-    """Images (N, 3, H, W) uint8 saved as JPEG and opened again."""
-    opened = []
-    for pixels in x.permute(0, 2, 3, 1).contiguous().numpy():
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-        with Image.open(file) as image:
-            opened.append(np.array(image))
-    return torch.from_numpy(np.stack(opened)).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -267,7 +257,11 @@ def _sets(kind: str, side: int, full: bool) -> list[tuple[str, tuple[int, int], 
         return partial(make_thumbnails, size=size, kind=kind)
 
     def through_jpeg(quality: int) -> _Maker:
-        return lambda x: saved(maker(quarter)(x), quality)
+        def make(x: Tensor) -> Tensor:
+            opened = stored(maker(quarter)(x).float() / 255, quality, "jpeg-420")
+            return (opened * 255).round().byte()
+
+        return make
 
     quarter, flat, cut = (side // 4, side // 4), (side // 4, side // 4 * 3 // 4), side // 8
     sets = [(kind, quarter, maker(quarter))]

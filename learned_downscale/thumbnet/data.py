@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from learned_downscale.thumbnet.settings import Run
+from learned_downscale.thumbnet.settings import Run, Task
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -122,13 +122,14 @@ def _square(content: bytes, size: int) -> np.ndarray:
 @dataclass(frozen=True)
 class Batch:
     """x: (N, 3, h, w), crops as uint8, or thumbnails in [0, 1]; labels: (N,); index: (N,) places in
-    the Photos; step: of the run; quality: of the thumbnails' JPEG, None for none."""
+    the Photos; step: of the run; file: quality and format of the files that the thumbnails pass
+    through (`lossy`), None for none."""
 
     x: Tensor
     labels: Tensor
     index: Tensor
     step: int = 0
-    quality: int | None = None
+    file: tuple[int, str] | None = None
 
 
 class Batches:
@@ -157,15 +158,14 @@ class Batches:
 class Crops(Batches):
     """Batches of crops at the photos' own resolution: they are never resampled, so the detail that
     E learns from is real. Flips; one crop size a batch, one place an image (ours). Photos are
-    copied to the device once, as uint8. sizes: of the crops, px, sorted; jpeg: share of the batches
-    with a JPEG quality."""
+    copied to the device once, as uint8. sizes: of the crops, px, sorted; made_of: the task."""
 
     def __init__(
-        self, photos: Photos, run: Run, sizes: Sequence[int], jpeg: float = 0.0, device: Any = "cpu"
+        self, photos: Photos, run: Run, sizes: Sequence[int], made_of: Task, device: Any = "cpu"
     ) -> None:
         super().__init__(photos, run)
         self.images, self.labels = photos.images.to(device), photos.labels.to(device)
-        self.sizes, self.jpeg = sizes, jpeg
+        self.sizes, self.made_of = sizes, made_of
 
     def take(self, step: int, part: slice = slice(None)) -> Batch:
         index = self.shuffled(step)
@@ -174,15 +174,20 @@ class Crops(Batches):
         span = self.images.shape[-1] - size + 1
         corners = torch.randint(span, (len(index), 2), generator=chance)
         flips = torch.rand(len(index), generator=chance) < 0.5
-        saved = float(torch.rand((), generator=chance)) < self.jpeg
-        quality = int(torch.randint(70, 96, (), generator=chance)) if saved else None
+        made, file = self.made_of, None
+        if float(torch.rand((), generator=chance)) < made.lossy:
+            quality = int(torch.randint(made.min_quality, 96, (), generator=chance))
+            file = (
+                quality,
+                made.formats[int(torch.randint(len(made.formats), (), generator=chance))],
+            )
         x = crops(self.images, index[part], corners[part], (size, size), flips[part])
         index = index[part].to(self.images.device, non_blocking=True)
-        return Batch(x, self.labels[index], index, step, quality)
+        return Batch(x, self.labels[index], index, step, file)
 
     def smallest(self) -> Batch:
         size, batch = self.sizes[0], self.take(0, slice(0, 1))
-        return replace(batch, x=batch.x[..., :size, :size], quality=70 if self.jpeg else None)
+        return replace(batch, x=batch.x[..., :size, :size])
 
 
 def crops(

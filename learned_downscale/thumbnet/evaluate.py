@@ -17,7 +17,7 @@ from learned_downscale.core.similarity import psnr, ssim
 from learned_downscale.core.tensors import bicubic
 from learned_downscale.thumbnet import costs
 from learned_downscale.thumbnet.data import Photos
-from learned_downscale.thumbnet.jpeg import through_jpeg
+from learned_downscale.thumbnet.lossy import stored
 from learned_downscale.thumbnet.networks import Reader
 from learned_downscale.thumbnet.recipe import as_changes
 from learned_downscale.thumbnet.tables import column
@@ -87,7 +87,7 @@ def measure_runs(
         read = reader or S
 
         def inputs(x_s: Tensor, decoder: nn.Module = S.decoder) -> Tensor:
-            x_s = x_s if quality is None else through_jpeg(x_s, quality)
+            x_s = x_s if quality is None else stored(x_s, quality)
             if reader is None:
                 return x_s
             return F.interpolate(decoder(x_s), (size, size), mode="bicubic").clamp(0, 1)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from learned_downscale.core.filters import FILTERS
 from learned_downscale.core.qim import check_qim
+from learned_downscale.thumbnet.lossy import FORMATS
 
 
 def _from(low: float, default: Any, high: float = inf, above: bool = False) -> Any:
@@ -91,9 +92,10 @@ class Task:
     epochs: rounds through the photos. warmup: share of the steps in which the learning rates rise
     from 0; then they follow a cosine to 0. weight_decay: of AdamW, of all but E, which is too small
     to need it. min_crop, max_crop: smallest and largest share of the photo's width and height in a
-    crop. jpeg: share of the batches (`classify_thumbnails`: of the thumbnails) that pass through
-    JPEG of quality 70 (60) to 95 before they are read. cl, kd, fm, mm, ae: weights of the losses
-    L_CL, L_KD, L_FM, L_MM and L_AE, where a task has them; 0 leaves one out.
+    crop. lossy: share of the batches (`classify_thumbnails`: of the thumbnails) that are stored in
+    files of a quality from min_quality to 95 before they are read. formats: of these files
+    (`lossy.FORMATS`), drawn by chance. cl, kd, fm, mm, ae: weights of the losses L_CL, L_KD, L_FM,
+    L_MM and L_AE, where a task has them; 0 leaves one out.
     """
 
     type: ClassVar[str]
@@ -102,13 +104,16 @@ class Task:
     weight_decay: float = _from(0, 0.05)
     min_crop: float = _above_0(0.85, 1)
     max_crop: float = _above_0(1.0, 1)
-    jpeg: float = _from(0, 0.0, 1)
+    lossy: float = _from(0, 0.0, 1)
+    min_quality: int = _from(1, 70, 95)
+    formats: tuple[str, ...] = ("jpeg",)
 
     def __post_init__(self) -> None:
         if self.min_crop > self.max_crop:
             raise ValueError(f"min_crop is {self.min_crop}, above max_crop, {self.max_crop}")
         if not self.weights().keys() - {"MM"}:
             raise ValueError("the weights of all losses but L_MM are 0: nothing is learned")
+        _check_choice("formats", self.formats, tuple(FORMATS))
 
     def weights(self) -> dict[str, float]:
         """The weight of each loss term in the sum."""
@@ -168,8 +173,10 @@ class Reconstruct(Downscaling):
     """Without labels: E and the decoder reconstruct the photo and, of frozen networks, the feature
     maps that these have of it.
 
-    L = ae L_AE + fm L_FM + mm L_MM. decoder_rate: learning rate of the decoder. readers: the frozen
-    networks, alternated batch by batch; none: pixels alone, an unsupervised auto-encoder.
+    L = ae L_AE + fm L_FM + mm L_MM. thumbnails: who makes them, drawn batch by batch: "downscaler"
+    (E) or filters; one decoder then serves all of them. decoder_rate: learning rate of the decoder.
+    readers: the frozen networks, alternated batch by batch; none: pixels alone, an unsupervised
+    auto-encoder.
     """
 
     type = "reconstruct"
@@ -179,6 +186,11 @@ class Reconstruct(Downscaling):
     ae: float = _from(0, 40.0)
     fm: float = _from(0, 1.0)
     readers: tuple[str, ...] = ()
+    thumbnails: tuple[str, ...] = ("downscaler",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice("thumbnails", self.thumbnails, ("downscaler", *FILTERS))
 
     def weights(self) -> dict[str, float]:
         return {k: v for k, v in super().weights().items() if k != "FM" or self.readers}
@@ -207,10 +219,9 @@ class Recognise(Downscaling):
     def __post_init__(self) -> None:
         super().__post_init__()
         kernels = [name for name, fixed in FILTERS.items() if fixed.kernel is not None]
-        if unknown := [name for name in self.enlargers if name not in kernels]:
-            raise ValueError(f"enlargers has {unknown}; choose from {', '.join(kernels)}")
-        if not self.readers or not self.enlargers:
-            raise ValueError("readers and enlargers need one entry each, at least")
+        _check_choice("enlargers", self.enlargers, tuple(kernels))
+        if not self.readers:
+            raise ValueError("readers needs one entry, at least")
 
 
 @dataclass(frozen=True)
@@ -229,7 +240,9 @@ class ClassifyThumbnails(Task):
     average: float = _from(0, 0.998, 1)
     min_crop: float = _above_0(0.8, 1)
     jitter: float = _from(0, 0.2)
-    jpeg: float = _from(0, 0.5, 1)
+    lossy: float = _from(0, 0.5, 1)
+    min_quality: int = _from(1, 60, 95)
+    formats: tuple[str, ...] = ("jpeg-420",)
     cl: float = _from(0, 0.3)
     kd: float = _from(0, 0.7)
     # without it S learned more slowly (measured)
@@ -275,9 +288,17 @@ class Settings:
                 f"downscaler.qim is {E.qim}, but S has no decoder that reads the payload; set "
                 "student.decoder_factor"
             )
-        if E.qim > 1 and E.kind == "learned" and any(task.jpeg for task in self.tasks):
+        if E.qim > 1 and E.kind == "learned" and any(task.lossy for task in self.tasks):
             raise ValueError(
-                f"downscaler.qim is {E.qim}, but JPEG destroys the payload; set qim 1 or jpeg 0"
+                f"downscaler.qim is {E.qim}, but lossy files destroy the payload; set "
+                "qim 1 or lossy 0"
+            )
+
+        plain = [t for t in self.tasks if set(getattr(t, "thumbnails", ())) - {"downscaler"}]
+        if E.qim > 1 and plain:
+            raise ValueError(
+                f"downscaler.qim is {E.qim}, but there is no payload in the thumbnails of a filter; "
+                "set thumbnails to downscaler alone, or qim 1"
             )
 
     @property
@@ -305,6 +326,13 @@ def parse(tables: Mapping[str, Any]) -> Settings:
         _table(Student, tables.get("student", {}), "student"),
         tuple(made),
     )
+
+
+def _check_choice(key: str, given: tuple[str, ...], valid: tuple[str, ...]) -> None:
+    unknown = [name for name in given if name not in valid]
+    if unknown or not given:
+        what = f"has {', '.join(unknown)}" if given else "is empty"
+        raise ValueError(f"{key} {what}; choose from {', '.join(valid)}")
 
 
 def _check_keys(table: Any, valid: tuple[str, ...], where: str) -> None:

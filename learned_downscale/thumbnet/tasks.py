@@ -20,7 +20,7 @@ from learned_downscale.readers.network import rescaled, resized
 from learned_downscale.thumbnet import losses, settings
 from learned_downscale.thumbnet.data import Batch, Batches, Crops, Photos, generator
 from learned_downscale.thumbnet.drawn import gratings, pages, stripes
-from learned_downscale.thumbnet.jpeg import through_jpeg
+from learned_downscale.thumbnet.lossy import stored
 from learned_downscale.thumbnet.networks import FeatureDecoder, Reader
 
 TEACHER_LOGITS = "teacher_logits.safetensors"
@@ -94,17 +94,19 @@ class _Downscaling(Task):
         cells = run.size / grid
         least, most = (max(1, round(share * cells)) for share in (made.min_crop, made.max_crop))
         sizes = range(least * grid, most * grid + 1, grid)
-        return Crops(photos, run, sizes, made.jpeg, device)
+        return Crops(photos, run, sizes, made, device)
 
-    def thumbnails(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def thumbnails(
+        self, batch: Batch, kind: str = "downscaler"
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The crops, S's inputs, and L_MM if it has a weight. Outside of autocast: bfloat16 cannot
-        tell the levels apart that JPEG rounds to."""
+        tell the levels of 8 bits apart. kind: "downscaler", or a filter in E's place."""
         x = batch.x.float() / 255
-        x_s = self.E(x)
+        x_s = self.E(x) if kind == "downscaler" else FILTERS[kind](x, self.factor)
         terms = {}
         if self.settings.mm:
             terms["MM"] = losses.moment_matching(x_s, x, self.factor)
-        return x, x_s if batch.quality is None else through_jpeg(x_s, batch.quality), terms
+        return x, x_s if batch.file is None else stored(x_s, *batch.file), terms
 
     def trainable(self) -> list[Trainable]:
         E = list(self.E.parameters())
@@ -196,7 +198,9 @@ class Reconstruct(_Downscaling):
         return [Trainable("decoder_rate", decoder, rate), *super().trainable()]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        x, inputs, terms = self.thumbnails(batch)
+        chance, kinds = generator(self.run.seed, 2, batch.step), self.settings.thumbnails
+        kind = kinds[int(torch.randint(len(kinds), (), generator=chance))]
+        x, inputs, terms = self.thumbnails(batch, kind)
         with autocast(x.device, self.run.precision):
             reconstructed = self.decoder(inputs)
             if self.settings.ae:
