@@ -133,7 +133,7 @@ def test_changes() -> None:
                 "downscaler": {"qim": 8},
                 "student": {"decoder_factor": 2},
             },
-            "no payload in the thumbnails of a filter",
+            "a filter's thumbnails have no payload",
         ),
         ({"tasks": [supervised(fm=1, extra_readers=["teacher"])]}, "L_FM is for S alone"),
         ({"tasks": [supervised(extra_readers="teacher")]}, "list of strings"),

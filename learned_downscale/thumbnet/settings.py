@@ -297,7 +297,7 @@ class Settings:
         plain = [t for t in self.tasks if set(getattr(t, "thumbnails", ())) - {"downscaler"}]
         if E.qim > 1 and plain:
             raise ValueError(
-                f"downscaler.qim is {E.qim}, but there is no payload in the thumbnails of a filter; "
+                f"downscaler.qim is {E.qim}, but a filter's thumbnails have no payload; "
                 "set thumbnails to downscaler alone, or qim 1"
             )
 
