@@ -53,6 +53,8 @@ def resize(
     device: Any = None,
     num_threads: int | None = None,
     exact: bool = False,
+    linear_light: bool = False,
+    value_range: tuple[float, float] | None = None,
     return_plan: bool = False,
 ) -> Any:
     """Make an image smaller with a learned downscaler; the same kind of image comes back.
@@ -68,7 +70,8 @@ def resize(
         image: a PIL image of any mode; a numpy array (H, W) or (H, W, C); a torch tensor
             (C, H, W) or (N, C, H, W), on any device. C is 1 (grey), 2 (grey, alpha), 3 (RGB) or
             4 (RGB, alpha). Arrays and tensors are uint8, uint16, float16, float32 or float64
-            (tensors bfloat16, too); floats lie in [0, 1] and are computed in float32. Colours
+            (tensors bfloat16, too), or int16; floats lie in [0, 1] (see `value_range`), NaN is
+            refused, and they are computed in float32. Colours
             are weighted by alpha, so transparent pixels do not bleed. Never changed. Or a list of
             images, of any kinds and sizes, which gives a list. An array may be larger than the
             memory (numpy.memmap): it is read in strips.
@@ -95,6 +98,13 @@ def resize(
             a sixteenth, of its own pixels, which is several times faster; and where 8-bit images
             are over 8 times the thumbnail, all is made of the means of blocks of pixels, an image
             of at least 4 times the thumbnail's sides, as Pillow does it with `reducing_gap`.
+        linear_light: average colours as light (sRGB decoded), where bicubic averages levels; what
+            the network adds is that of the levels. Slower; on the CPU; without means of blocks and
+            patches, as with `exact`. Not for weights with a payload.
+        value_range: (low, high), the values of black and white, for floats and 16 bits; the result
+            lies within it. Default: [0, 1] for floats, all that 16 bits hold, and of PIL modes F
+            and I, which hold anything, the image's own least and largest value. The network sees
+            256 levels of it. Not for images with alpha. On the CPU.
         return_plan: also return the `Plan`: (image, plan).
 
     Returns:
@@ -107,9 +117,9 @@ def resize(
             is not a number or a pair of whole numbers.
         FileNotFoundError: there are no such weights.
         ValueError: a size of zero or below, an enlargement, an empty image, a wrong rank or
-            number of channels, floats outside [0, 1], weights whose factor does not fit, weights
-            with a payload for a grey, CMYK or LAB image, damaged weights, an unknown backend, or
-            fewer than one thread.
+            number of channels, floats outside the range, NaN, weights whose factor does not fit,
+            weights with a payload for a grey, CMYK or LAB image, damaged weights, an unknown
+            backend, or fewer than one thread.
         ImportError: the backend is not installed.
         RuntimeError: torch has no such device here.
 
@@ -127,6 +137,8 @@ def resize(
         device=device,
         num_threads=num_threads,
         exact=exact,
+        linear_light=linear_light,
+        value_range=value_range,
     )
     if not return_plan:
         return resizer(image)
@@ -148,6 +160,7 @@ def downscale_rows(
     backend: BackendName = "auto",
     num_threads: int | None = None,
     exact: bool = False,
+    value_range: tuple[float, float] | None = None,
 ) -> Iterator[Array]:
     """`resize` of an image that comes in blocks of rows, in blocks of rows; the same pixels.
 
@@ -155,9 +168,9 @@ def downscale_rows(
         rows: numpy arrays (k, W) or (k, W, C), each the next k rows of the image, k as you like;
             dtypes and C as for `resize`, the same for all. Pulled as they are needed.
         source: (width, height) of the image.
-        size, rounding, channel_order, weights, revision, backend, num_threads, exact: as for
-            `resize`. Where blocks of pixels are averaged first, their means are kept, at most
-            4 million pixels.
+        size, rounding, channel_order, weights, revision, backend, num_threads, exact, value_range:
+            as for `resize`. Where blocks of pixels are averaged first, their means are kept, at
+            most 4 million pixels.
 
     Yields:
         Arrays (k, w) or (k, w, C) of the same dtype, from the top to the bottom.
@@ -175,4 +188,5 @@ def downscale_rows(
         backend=backend,
         num_threads=num_threads,
         exact=exact,
+        value_range=value_range,
     ).rows(rows, source)

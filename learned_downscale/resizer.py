@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import numbers
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from PIL import Image
 
 from learned_downscale import pretrained
-from learned_downscale.engine import loading
-from learned_downscale.engine.backend import BACKENDS, BackendName, choose
-from learned_downscale.plan import ROUND, Plan, Rounding, check_size, make_plan, plain, target_size
+from learned_downscale.engine import groups, loading
+from learned_downscale.engine.backend import BackendName, check_choices, choose
+from learned_downscale.engine.groups import Job
+from learned_downscale.pixels.values import check_range
+from learned_downscale.plan import Plan, Rounding, check_size, make_plan, plain, target_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
         device: Any
         num_threads: int | None
         exact: bool
+        linear_light: bool
+        value_range: tuple[float, float] | None
 
 
 # The weights that are chosen from where none are named, by native factor.
@@ -61,7 +65,8 @@ class Resizer:
         weights: a bundled name, a folder, a Hugging Face model id, or a `Downscaler` (as it is
             now: train a copy). Default: x4 or x2, whichever fits.
         revision: branch, tag or commit of a Hub model; pin a commit in production.
-        rounding, channel_order, backend, device, num_threads, exact: as for `resize`.
+        rounding, channel_order, backend, device, num_threads, exact, linear_light, value_range: as
+            for `resize`.
 
     Attributes:
         weights: names of the weights by native factor.
@@ -87,9 +92,12 @@ class Resizer:
         device: Any = None,
         num_threads: int | None = None,
         exact: bool = False,
+        linear_light: bool = False,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         check_size(size)
         check_choices(rounding, channel_order, backend, num_threads)
+        check_range(value_range)
         self._options = {
             "size": size,
             "weights": weights,
@@ -100,9 +108,12 @@ class Resizer:
             "device": device,
             "num_threads": num_threads,
             "exact": exact,
+            "linear_light": linear_light,
+            "value_range": value_range,
         }
         self.size, self.rounding, self.channel_order = size, rounding, channel_order
         self.num_threads, self.exact = num_threads, exact
+        self.linear_light, self.value_range = linear_light, value_range
         self.tiling: Tiling | None = None
         if backend == "onnx" and device is not None and str(device) != "cpu":
             raise ValueError(
@@ -114,6 +125,11 @@ class Resizer:
         self.weights, facts = self._described()
         self.needs_rgb = self.needs_lossless = facts.qim > 1
         self.has_decoder = facts.has_decoder
+        if linear_light and self.needs_lossless:
+            raise ValueError(
+                f"the weights {weights} embed a payload, which linear_light would destroy; leave "
+                "it out, or use weights without a payload (x4, x2)"
+            )
         if weights is not None:
             self._backend(next(iter(self.weights)), "")  # or say at once what is wrong with it
 
@@ -170,9 +186,12 @@ class Resizer:
         `downscale_rows`. Computed on the CPU.
 
         Raises:
-            ValueError: the Resizer has another device.
+            ValueError: the Resizer has another device, or `linear_light`.
         """
         from learned_downscale.engine.window import Window
+
+        if self.linear_light:
+            raise ValueError("rows are averaged as sRGB levels; leave linear_light out")
 
         if isinstance(source, numbers.Number):
             raise TypeError(f"source is {source!r}; expected the image's (width, height)")
@@ -180,21 +199,21 @@ class Resizer:
             raise ValueError(f"rows are computed on the CPU, not on {self._device}")
         width, height = target_size(source, source)  # two whole numbers of 1 or more
         plan = self.plan((width, height))
-        window = Window(rows, width, height)
+        window = Window(rows, width, height, self.value_range)
         if plan.source == plan.target:
             return window.copies()
         return self._stream(window, plan)
 
     def _stream(self, window: Any, plan: Plan) -> Iterator[Array]:
-        from learned_downscale import pixels
         from learned_downscale.engine.thumbnail import TILING
         from learned_downscale.engine.tiles import in_rows
+        from learned_downscale.pixels import arrays
 
         first = window.first()
-        samples, pack = pixels.source_of(
+        samples, pack = arrays.source_of(
             (window.height, *first.shape[1:]),
             first.dtype,
-            pixels.check_array(first),
+            arrays.array_values(first, self.value_range),
             window.take,
             self.channel_order,
         )
@@ -264,37 +283,34 @@ class Resizer:
                 if many:
                     error.add_note(f"at place {i} of the list of {len(images)} images")
                 raise
-        alike: dict[Any, list[_Job]] = {}
-        for i, job in enumerate(jobs):
-            if job.result is None:
-                alike.setdefault(job.key if job.samples.count == 1 else i, []).append(job)
-        self._compute_all(list(alike.values()))
+        self._compute_all(groups.alike(jobs))
         return [(job.result, job.plan) for job in jobs]
 
-    def _job(self, image: Any) -> _Job:
+    def _job(self, image: Any) -> Job:
         from learned_downscale import pixels
+        from learned_downscale.pixels import pictures
 
         source = pixels.size_of(image)
         plan = self.plan(source)
         device = self._device_of(image)
         mode = getattr(image, "mode", None)
-        if source != plan.target and mode in (*pixels.PIL_BICUBIC_ONLY, *pixels.PIL_INEXACT):
+        if source != plan.target and mode in (*pictures.BICUBIC_ONLY, *pictures.INEXACT):
             self._check_room(f"of mode {mode}")
-        if mode in pixels.PIL_BICUBIC_ONLY:
+        if mode in pictures.BICUBIC_ONLY:
             if source != plan.target:
                 reason = f"plain bicubic: the weights are for RGB, not for {mode}"
                 plan = replace(plain(source, plan.target, reason), backend="Pillow")
             # always a copy
-            return _Job(plan, result=image.resize(plan.target, Image.Resampling.BICUBIC))
+            return Job(plan, result=image.resize(plan.target, Image.Resampling.BICUBIC))
         # what is refused is refused at any size
-        samples, pack = pixels.unpack(image, self.channel_order)
+        samples, pack = pixels.unpack(image, self.channel_order, self.value_range)
         if source == plan.target:
             copy = pixels.copy_of(image)
             moved = self._device is not None and pixels.is_tensor(copy)
-            return _Job(plan, result=copy.to(self._device) if moved else copy)
+            return Job(plan, result=copy.to(self._device) if moved else copy)
         if samples.colours != 3:
             self._check_room("grey")
-        return _Job(plan, image, samples, pack, device)
+        return Job(plan, image, samples, pack, device)
 
     def _check_room(self, image_is: str) -> None:
         """Raise ValueError if an image without three colours cannot hold the weights' payload."""
@@ -307,6 +323,8 @@ class Resizer:
 
     def _device_of(self, image: Any) -> str:
         """Where to compute, as torch names it; "" for the CPU."""
+        if self.linear_light:
+            return ""
         own = str(getattr(image, "device", "cpu"))
         if self._device is None and own.startswith("cuda"):
             name = own  # it computes, since it holds the image
@@ -322,76 +340,45 @@ class Resizer:
             raise ValueError(f"backend onnx computes on the CPU, not on {name}; choose torch")
         return name
 
-    def _compute_all(self, groups: list[list[_Job]]) -> None:
+    def _compute_all(self, alike: list[list[Job]]) -> None:
         """The thumbnails of groups of images that are alike: several groups at once where there
         are many, else one after the other, each by several threads."""
         from learned_downscale.engine.tiles import run
 
-        on_cpu = [group for group in groups if not group[0].device]
+        on_cpu = [group for group in alike if not group[0].device]
         backend: Any = self._backend(on_cpu[0][0].plan.learned, "") if on_cpu else None
         threads = self.num_threads or (backend.default_threads() if backend else 1)
         if threads > 1 and len(on_cpu) >= 2 * threads:
             run(on_cpu, lambda group: self._compute(group, 1), backend, threads)
-            groups = [group for group in groups if group[0].device]
-        for group in groups:
+            alike = [group for group in alike if group[0].device]
+        for group in alike:
             self._compute(group, self.num_threads)
 
-    def _compute(self, group: list[_Job], num_threads: int | None) -> None:
+    def _compute(self, group: list[Job], num_threads: int | None) -> None:
         """The thumbnails of images that are alike."""
         from learned_downscale.core.source import stack
         from learned_downscale.engine.thumbnail import TILING
         from learned_downscale.engine.tiles import downscale
 
         plan, device = group[0].plan, group[0].device
-        size, how = (plan.target[1], plan.target[0]), self.exact
+        size = plan.target[1], plan.target[0]
         backend: Any = self._backend(plan.learned, device)
         if device:
             for job in group:
                 of = job.image, job.samples, job.pack, self.channel_order
-                job.result = backend.downscale(*of, size, num_threads, how)
+                job.result = backend.downscale(*of, size, num_threads, self.exact)
         else:
             one = len(group) == 1
             samples = group[0].samples if one else stack([job.samples for job in group])
-            small = downscale(samples, size, backend, num_threads, self.tiling or TILING, how)
+            tiling = self.tiling or TILING
+            if self.linear_light:
+                from learned_downscale.engine.linear import in_linear_light
+
+                plain: Any = self._backend(None, "")
+                small = in_linear_light(samples, size, backend, plain, num_threads, tiling)
+            else:
+                small = downscale(samples, size, backend, num_threads, tiling, self.exact)
             for i, job in enumerate(group):
                 job.result = job.pack(small if one else small[i : i + 1].copy())
         for job in group:
             job.plan = replace(job.plan, backend=f"{backend.name}: {self._why}")
-
-
-@dataclass
-class _Job:
-    """One image of a call: its plan, its samples, the way back to its kind, its thumbnail."""
-
-    plan: Plan
-    image: Any = None
-    samples: Any = None
-    pack: Any = None
-    device: str = ""
-    result: Any = None
-
-    @property
-    def key(self) -> Any:
-        """Equal for those that can be computed together."""
-        s = self.samples
-        # PIL's samples have a fourth byte
-        return (self.plan, type(self.image), self.device, s.colours, s.alpha, s.levels)
-
-
-def check_choices(
-    rounding: str, channel_order: str, backend: str = "auto", num_threads: int | None = None
-) -> None:
-    """Raise ValueError for what `resize` does not know."""
-    for name, value, choices in (
-        ("rounding", rounding, tuple(ROUND)),
-        ("channel_order", channel_order, ("rgb", "bgr")),
-        ("backend", backend, BACKENDS),
-    ):
-        if value not in choices:
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
-    if num_threads is None:
-        return
-    if isinstance(num_threads, bool) or not isinstance(num_threads, numbers.Integral):
-        raise TypeError(f"num_threads is {num_threads!r}; expected a whole number, or None for all")
-    if num_threads < 1:
-        raise ValueError(f"num_threads is {num_threads}; give 1 or more, or None for all")

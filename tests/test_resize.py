@@ -87,8 +87,7 @@ def test_promoted_pil_modes(photo: Image.Image) -> None:
         assert resize(keyed, 4).info["transparency"] == colour
     key = Image.fromarray(np.zeros((8, 8), np.uint16))
     key.info["transparency"] = 0
-    with pytest.raises(ValueError, match="transparent colour"):
-        resize(key, 4)
+    assert resize(key, 4).mode == key.mode and resize(key, 4).info == key.info
     assert resize(palette, 1).mode == "P"  # a copy stays what it was
 
 
@@ -314,11 +313,10 @@ GREY = Image.new("L", (20, 10))
         (torch.zeros(8, 8), 4, ValueError, "add the channel"),
         (torch.zeros(8, 9, 3), 4, ValueError, "permute"),
         (np.full((8, 8), 200.0), 4, ValueError, "divide by 255"),
-        (np.full((8, 8), np.nan), 4, ValueError, "nan"),
+        (np.full((8, 8), np.nan), 4, ValueError, "NaN"),
         (torch.full((3, 8, 8), -1.5), 4, ValueError, "before normalising"),
         ("photo.jpg", 4, TypeError, "Image.open"),
         ([[1, 2], [3, 4]], 4, TypeError, "list"),
-        (Image.fromarray(np.full((8, 8), 70000, np.int32)), 4, ValueError, "mode I"),
     ],
 )
 def test_bad_input(image: Any, size: Any, error: type[Exception], says: str) -> None:

@@ -23,6 +23,7 @@ class Source:
     levels: 255 or 65535: samples are whole numbers up to it; None: floats in [0, 1].
     read: gives uint8 for 255 levels, else float32.
     padded: of opaque RGB: whether it gives a fourth channel, which means nothing.
+    mapped: whether the samples were brought to [0, 1] from another range.
     extent: (height, width) where the last row and column stand for less than a whole sample.
     """
 
@@ -35,6 +36,7 @@ class Source:
     read: Read
     padded: bool = False
     extent: tuple[float, float] | None = None
+    mapped: bool = False
 
     @property
     def channels(self) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from learned_downscale.plan import ROUND
 
 if TYPE_CHECKING:
     from learned_downscale.core.resampling import Array, Axis
@@ -79,3 +82,22 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def check_choices(
+    rounding: str, channel_order: str, backend: str = "auto", num_threads: int | None = None
+) -> None:
+    """Raise ValueError for what `resize` does not know."""
+    for name, value, choices in (
+        ("rounding", rounding, tuple(ROUND)),
+        ("channel_order", channel_order, ("rgb", "bgr")),
+        ("backend", backend, BACKENDS),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+    if num_threads is None:
+        return
+    if isinstance(num_threads, bool) or not isinstance(num_threads, numbers.Integral):
+        raise TypeError(f"num_threads is {num_threads!r}; expected a whole number, or None for all")
+    if num_threads < 1:
+        raise ValueError(f"num_threads is {num_threads}; give 1 or more, or None for all")

@@ -60,10 +60,10 @@ class DeviceBackend:
         exact: bool = False,
     ) -> Any:
         """The thumbnail of `image`, with its samples and the way back as `pixels.unpack` gives
-        them, of `size` (height, width). A tensor is left on the device. Transparent images are
-        computed on the CPU, with `num_threads`."""
+        them, of `size` (height, width). A tensor is left on the device. Transparent images,
+        and those with another range of values, are computed on the CPU, with `num_threads`."""
         tensor = isinstance(image, Tensor)
-        if samples.alpha:
+        if samples.alpha or samples.mapped:
             result = pack(downscale(samples, size, self._cpu, num_threads, exact=exact))
             return result.to(self.device) if tensor else result
         if tensor:

@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from learned_downscale import pixels
 from learned_downscale.core.resampling import Array
+from learned_downscale.pixels.arrays import array_values
+from learned_downscale.pixels.values import Range
 
 
 class Window:
     """The rows that are needed now, of an image that comes in blocks."""
 
-    def __init__(self, blocks: Iterable[Any], width: int, height: int) -> None:
+    def __init__(
+        self, blocks: Iterable[Any], width: int, height: int, value_range: Range | None = None
+    ) -> None:
+        self.value_range = value_range
         self.blocks, self.width, self.height = iter(blocks), width, height
         self.start = self.stop = 0  # rows of the image that are held
         self.held: list[Array] = []
@@ -47,8 +51,7 @@ class Window:
             )
         if self.stop + len(block) > self.height:
             raise ValueError(f"more rows came than the {self.height} of `source`")
-        if pixels.check_array(block) is None and block.size:
-            pixels.check_floats(block)
+        array_values(block, self.value_range)
         self.held.append(np.array(block))  # a copy: producers may use their memory again
         self.stop += len(block)
         return True

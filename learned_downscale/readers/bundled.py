@@ -15,12 +15,12 @@ from learned_downscale import pretrained
 from learned_downscale.api import resize
 from learned_downscale.core.decoder import Decoder
 from learned_downscale.core.qim import lacks_payload
+from learned_downscale.engine.backend import check_choices
 from learned_downscale.files import decode
 from learned_downscale.pixels import ChannelOrder, size_of, unpack
 from learned_downscale.readers.architectures import load_network
 from learned_downscale.readers.labels import plain
 from learned_downscale.readers.network import ClassifierNetwork
-from learned_downscale.resizer import check_choices
 
 if TYPE_CHECKING:
     from learned_downscale.core.resampling import Array
