@@ -16,7 +16,7 @@ FLOORS = [
     {"cli"},
     {"conversion", "verification", "thumbnet", "bench", "demo"},
     {"readers"},
-    {"api"},
+    {"api", "pillow", "opencv", "torchvision", "transformers", "albumentations", "preprocess"},
     {"resizer"},
     {"engine"},
     {"pixels"},

@@ -65,6 +65,11 @@ def unpack(image: Image.Image, value_range: Range | None) -> tuple[Source, Pack]
     return replace(source, padded=via == "RGB"), pack
 
 
+def promoted(image: Image.Image) -> Image.Image:
+    """Palettes (P, PA) and bits (1) as what they mean; other images unchanged."""
+    return image.convert(_working_mode(image)) if image.mode in ("1", "P", "PA") else image
+
+
 def _picture(array: Array, mode: str, via: str) -> Image.Image:
     """An image of `mode`, from (h, w, C) samples of the mode `via`."""
     size = array.shape[1], array.shape[0]
