@@ -182,15 +182,20 @@ class Downscaler(nn.Module):
             (out.expand(3, -1, -1, -1), shift),
         ]
 
-    def residual(self, x: Tensor) -> Tensor:
-        """What is added to the bicubic thumbnail, not yet rounded: (N, 3, f*h, f*w), whole numbers
-        from 0 to 255 as float32, -> (N, 3, h, w), in levels (255 is white)."""
+    def kernels(self) -> tuple[Tensor, ...]:
+        """Of stem, hidden and out: the whole numbers times their scales; the gradient is that of
+        the weights."""
         last = _zero_sum(self.out.weight) if self.shared else self.out.weight
         weights = (_zero_sum(self.stem.weight), self.hidden.weight, last.expand(3, -1, -1, -1))
-        stem, hidden, out = (
+        return tuple(
             pass_gradient(weight, q * 2.0**-shift)
             for weight, (q, shift) in zip(weights, self.integers(), strict=True)
         )
+
+    def residual(self, x: Tensor) -> Tensor:
+        """What is added to the bicubic thumbnail, not yet rounded: (N, 3, f*h, f*w), whole numbers
+        from 0 to 255 as float32, -> (N, 3, h, w), in levels (255 is white)."""
+        stem, hidden, out = self.kernels()
         x = x.contiguous(memory_format=torch.channels_last)  # twice as fast on CPUs
         x = _activation(F.conv2d(x, stem, stride=self.factor))
         # Outside the image there is no contrast, and the stem's response to none is 0.
@@ -283,6 +288,21 @@ class Downscaler(nn.Module):
         payload = pass_gradient(payload, payload.clamp(0, m - 1))
         steps = ((skip - payload.detach()) / m + 0.5).detach().floor().clamp(0, 256 // m - 1)
         return m * steps + payload
+
+
+class FrozenDownscaler(Downscaler):
+    """A copy whose kernels are computed once: gradients reach its images only, and torch.compile
+    and torch.export can follow it."""
+
+    def __init__(self, model: Downscaler) -> None:
+        super().__init__(**model.config)
+        self.load_state_dict(model.state_dict())
+        self.eval().requires_grad_(False)
+        for i, kernel in enumerate(model.kernels()):
+            self.register_buffer(f"kernel_{i}", kernel.detach().clone(), persistent=False)
+
+    def kernels(self) -> tuple[Tensor, ...]:
+        return tuple(self.get_buffer(f"kernel_{i}") for i in range(3))
 
 
 def _zero_sum(weight: Tensor) -> Tensor:
