@@ -6,7 +6,8 @@
 Photos come as for `train`: class folders (WordNet ids, labels, or places 0 to 999 among the sorted
 ImageNet ids) or .tar shards. Each method makes 8-bit thumbnails of the centred squares; they are
 saved in memory as PNG, or as `--file` says, and decoded again. The decoder of the weights
-reconstructs the photo; thumbnails without one are enlarged to the size of the photo. Prints the
+reconstructs the photo, or that of other weights: `bicubic+x4` is bicubic thumbnails and the decoder
+of x4. Thumbnails without a decoder are enlarged to the size of the photo. Prints the
 top-1 of each reader, %, and their mean less bicubic's, with its paired standard error.
 Needs the extra `train`.
 """
@@ -23,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from learned_downscale import Resizer
+from learned_downscale import Decoder, Resizer
 from learned_downscale.core.filters import FILTERS
 from learned_downscale.files import coloured
 from learned_downscale.thumbnet.data import Photos, read_photos
@@ -64,10 +65,13 @@ def inputs(method: str, args: argparse.Namespace) -> Callable[[Image.Image], Ten
     if method == "photo":
         return lambda photo: as_tensor(photo)
     decoder, resizer = None, None
+    method, _, of = method.partition("+")
     if method not in FILTERS:
         resizer = Resizer(args.factor, weights=method)
         if args.decoder:
             decoder = resizer.decoder()
+    if of:
+        decoder = Decoder.from_pretrained(of)
 
     @torch.no_grad()
     def one(photo: Image.Image) -> Tensor:
@@ -90,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", nargs="+")
     parser.add_argument("--reader", action="append", required=True, help="as train --teacher")
-    parser.add_argument("--method", action="append", default=[], help="filter or weights")
+    parser.add_argument("--method", action="append", default=[], help="filter or weights, +decoder")
     parser.add_argument("--factor", type=int, default=4)
     parser.add_argument("--size", type=int, default=224, help="of the photos, px")
     parser.add_argument("--file", choices=FILES, default="png")

@@ -10,11 +10,11 @@ from functools import cache
 from typing import Any
 
 import albumentations as A
+import cv2
 import numpy as np
 from albumentations.core.transforms_interface import BaseTransformInitSchema
 from pydantic import Field
 
-from learned_downscale import opencv
 from learned_downscale.core.resampling import Array
 from learned_downscale.resizer import Resizer
 
@@ -54,7 +54,8 @@ class LearnedResize(A.Resize):  # type: ignore[misc]
     def apply(self, img: Array, **params: Any) -> Array:
         size = self.width, self.height
         if size[0] > img.shape[1] or size[1] > img.shape[0]:
-            return opencv.resize(img, size)
+            large: Array = cv2.resize(img, size, interpolation=cv2.INTER_CUBIC)
+            return large
         resizer = _resizer(size, self.weights)
         if img.ndim == 2 or img.shape[-1] in (1, 3):
             return resizer(img)

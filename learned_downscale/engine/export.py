@@ -13,6 +13,14 @@ from learned_downscale.core.downscaler import MAX_ACTIVATION, Downscaler
 from learned_downscale.engine.onnx_backend import IMAGE, RESIDUAL, THUMBNAIL
 
 OPSET, IR_VERSION = 19, 9  # ONNX Runtime 1.16 and newer; antialiased Resize is in 18
+# of Resize: Pillow's
+BICUBIC = {
+    "mode": "cubic",
+    "cubic_coeff_a": -0.5,
+    "antialias": 1,
+    "exclude_outside": 1,
+    "coordinate_transformation_mode": "half_pixel",
+}
 
 
 def export_onnx(folder: Path) -> Path:
@@ -44,50 +52,14 @@ def make(model: Downscaler) -> bytes:
     """The content of model.onnx; see `export_onnx`."""
     from onnx import TensorProto, helper, numpy_helper
 
-    f, m = model.factor, model.qim
-    values: dict[str, Any] = {
-        "scales": np.array([1, 1, 1 / f, 1 / f], np.float32),
-        "black": np.float32(0),
-        "white": np.float32(MAX_ACTIVATION),
-        "qim": np.float32(m),
-        "per_qim": np.float32(1 / m),
-        "middle": np.float32(m // 2),
-        "last_payload": np.float32(m - 1),
-        "last_step": np.float32(256 // m - 1),
-        "half": np.float32(0.5),
-    }
+    f = model.factor
+    values = {"scales": np.array([1, 1, 1 / f, 1 / f], np.float32), **constants(model)}
     nodes = [
         helper.make_node("Transpose", [IMAGE], ["pixels"], perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", ["pixels"], ["levels"], to=TensorProto.FLOAT),
-    ]
-    # Whole numbers in float32, times powers of two: exact, and ONNX Runtime's fastest (measured:
-    # QLinearConv takes 1.3 to 1.9 times as long).
-    x = "levels"
-    for name, (q, shift), stride, pad in zip(
-        ("stem", "hidden", "out"), model.integers(), (f, 1, 1), (0, 1, 1), strict=True
-    ):
-        values[name] = q.numpy().astype(np.float32) * np.float32(2.0**-shift)
-        y = "added" if name == "out" else f"{name}_sum"
-        conv: dict[str, Any] = {"strides": [stride] * 2, "pads": [pad] * 4}
-        nodes.append(helper.make_node("Conv", [x, name], [y], **conv))
-        if name != "out":  # the ReLU is in the clamp
-            nodes.append(helper.make_node("Round", [y], [f"{name}_whole"]))
-            x = f"{name}_levels"
-            nodes.append(helper.make_node("Clip", [f"{name}_whole", "black", "white"], [x]))
-    nodes += [
+        *residual_nodes(model),
         helper.make_node("Transpose", ["added"], [RESIDUAL], perm=[0, 2, 3, 1]),
-        helper.make_node(
-            "Resize",
-            ["pixels", "", "scales"],
-            ["skip"],
-            mode="cubic",
-            cubic_coeff_a=-0.5,
-            antialias=1,
-            exclude_outside=1,
-            coordinate_transformation_mode="half_pixel",
-        ),
-        helper.make_node("Cast", ["skip"], ["skip_float"], to=TensorProto.FLOAT),
-        *(_added() if model.qim == 1 else _embedded()),
+        helper.make_node("Resize", ["pixels", "", "scales"], ["skip"], **BICUBIC),
+        *joining_nodes(model),
         helper.make_node("Cast", ["joined"], ["bytes"], to=TensorProto.UINT8),
         helper.make_node("Transpose", ["bytes"], [THUMBNAIL], perm=[0, 2, 3, 1]),
     ]
@@ -107,6 +79,50 @@ def make(model: Downscaler) -> bytes:
         graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="learned_downscale"
     ).SerializeToString()
     return content
+
+
+def constants(model: Downscaler) -> dict[str, Any]:
+    """Of `residual_nodes` and `joining_nodes`, by name."""
+    m = model.qim
+    kernels = zip(("stem", "hidden", "out"), model.integers(), strict=True)
+    return {
+        "black": np.float32(0),
+        "white": np.float32(MAX_ACTIVATION),
+        "qim": np.float32(m),
+        "per_qim": np.float32(1 / m),
+        "middle": np.float32(m // 2),
+        "last_payload": np.float32(m - 1),
+        "last_step": np.float32(256 // m - 1),
+        "half": np.float32(0.5),
+        **{k: q.numpy().astype(np.float32) * np.float32(2.0**-s) for k, (q, s) in kernels},
+    }
+
+
+def residual_nodes(model: Downscaler) -> list[Any]:
+    """Nodes: the residual "added" of "pixels", uint8 (N, 3, f*h, f*w)."""
+    from onnx import TensorProto, helper
+
+    # Whole numbers in float32, times powers of two: exact, and ONNX Runtime's fastest (measured:
+    # QLinearConv takes 1.3 to 1.9 times as long).
+    nodes = [helper.make_node("Cast", ["pixels"], ["levels"], to=TensorProto.FLOAT)]
+    x = "levels"
+    for name, stride, pad in (("stem", model.factor, 0), ("hidden", 1, 1), ("out", 1, 1)):
+        y = "added" if name == "out" else f"{name}_sum"
+        conv: dict[str, Any] = {"strides": [stride] * 2, "pads": [pad] * 4}
+        nodes.append(helper.make_node("Conv", [x, name], [y], **conv))
+        if name != "out":  # the ReLU is in the clamp
+            nodes.append(helper.make_node("Round", [y], [f"{name}_whole"]))
+            x = f"{name}_levels"
+            nodes.append(helper.make_node("Clip", [f"{name}_whole", "black", "white"], [x]))
+    return nodes
+
+
+def joining_nodes(model: Downscaler) -> list[Any]:
+    """Nodes: the thumbnail "joined", whole numbers as float32, of "skip", uint8, and "added"."""
+    from onnx import TensorProto, helper
+
+    cast = helper.make_node("Cast", ["skip"], ["skip_float"], to=TensorProto.FLOAT)
+    return [cast, *(_added() if model.qim == 1 else _embedded())]
 
 
 def _added() -> list[Any]:
