@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": "demo",
     "evaluate": "evaluate",
     "export": "export",
+    "parity": "parity",
     "train": "train",
     "verify": "verify",
 }

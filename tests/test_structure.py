@@ -14,7 +14,7 @@ PACKAGE = "learned_downscale"
 # package. What shares a line may not import each other.
 FLOORS = [
     {"cli"},
-    {"conversion", "verification", "thumbnet", "bench", "demo"},
+    {"conversion", "verification", "thumbnet", "bench", "demo", "parity"},
     {"readers"},
     {"api", "pillow", "opencv", "torchvision", "transformers", "albumentations", "preprocess"},
     {"resizer"},

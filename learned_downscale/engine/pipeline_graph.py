@@ -44,11 +44,10 @@ def make_graph(
     _target(graph, size)
     graph.add("Transpose", [IMAGE], "rgb", perm=[0, 3, 1, 2])
     _resize(graph, "rgb", "plain", graph.ints([1]))
-    graph.add("Cast", ["plain"], "thumbnail_0", to=TensorProto.FLOAT)
     graph.add("Equal", ["target", "source"], "equal_sides")
     graph.add("Cast", ["equal_sides"], "equal_numbers", to=TensorProto.INT64)
     graph.add("ReduceMin", ["equal_numbers"], "same", keepdims=0)
-    below = "thumbnail_0"
+    below = "plain"
     for factor in sorted(models):  # the largest one decides, so it comes last
         below = _either(graph, models[factor], below)
     _crop(graph, below, crop)
@@ -143,7 +142,7 @@ def _either(graph: _Graph, model: Downscaler, otherwise: str) -> str:
         [numpy_helper.from_array(v, k) for k, v in inside.constants.items() if k in used],
     )
     kept = helper.make_graph(
-        [helper.make_node("Identity", [otherwise], ["kept"])],
+        [helper.make_node("Cast", [otherwise], ["kept"], to=TensorProto.FLOAT)],
         f"not_x{f}",
         [],
         [helper.make_tensor_value_info("kept", TensorProto.FLOAT, ["n", 3, "h", "w"])],
