@@ -1,5 +1,5 @@
-"""The demo in the browser (docs/demo): its planner, its bicubic and its pixels are Python's, and its
-page works. Whoever changes weights runs
+"""The demo in the browser (docs/demo): its planner, its bicubic and its pixels are Python's, and
+its page works. Whoever changes weights runs
 
     python tests/test_demo.py
 
@@ -8,19 +8,26 @@ and commits docs/demo/parity.json with the reason.
 
 from __future__ import annotations
 
+import base64
+import functools
 import hashlib
+import http.server
+import io
 import json
 import random
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from learned_downscale import pretrained, resize
+from learned_downscale import Decoder, ThumbnailClassifier, pretrained, resize
 from learned_downscale.core.resampling import Array
 from learned_downscale.plan import make_plan, target_size
 
@@ -210,7 +217,7 @@ def test_bicubic_is_pillows() -> None:
     for (picture, size), (drawn_there, small_there) in zip(asked_of, found, strict=True):
         image = Image.fromarray(drawn(*picture))
         assert hashlib.sha256(image.tobytes()).hexdigest() == drawn_there, picture
-        # rows first, as the library does it; Pillow itself begins with columns where that is cheaper
+        # rows first, as the library does it; Pillow begins with columns where that is cheaper
         small = image.resize((size[0], image.height), Image.Resampling.BICUBIC)
         small = small.resize(size, Image.Resampling.BICUBIC)
         assert hashlib.sha256(small.tobytes()).hexdigest() == small_there, (picture, size)
@@ -239,6 +246,7 @@ def test_node_makes_the_same(built: Path) -> None:
     assert len(out.stdout.splitlines()) == 10 and "DIFFERENT" not in out.stdout
 
 
+@pytest.mark.slow
 def test_node_makes_the_same_in_strips(built: Path) -> None:
     out = parity(PARITY, 5000)
     assert (out.returncode, out.stderr) == (0, ""), out.stdout
@@ -251,6 +259,252 @@ def test_node_finds_another_pixel(built: Path, tmp_path: Path) -> None:
     out = parity(tmp_path / "parity.json")
     assert out.returncode == 1 and "1 pictures are not Python's" in out.stderr
     assert [line.split()[0] for line in out.stdout.splitlines()] == ["equal", "DIFFERENT"]
+
+
+READ = """
+    const all = await (await load("node.js")).networks();
+    const { drawn } = await load("drawn.js");
+    const thumbnail = (await all.resize(drawn(...given), 4, { weights: "x4-machine" })).image;
+    const large = await all.reconstruct(thumbnail, "x4-machine");
+    const read = await all.classify(thumbnail);
+    const readLarge = await all.classify(large);
+    return { large: [...large.data], read, readLarge };
+"""
+
+
+@pytest.mark.slow
+def test_node_reconstructs_and_classifies_as_python(built: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra [onnx]")
+    picture = (300, 224, 3)
+    found = node(READ, picture)
+    small = shrunk(drawn(*picture), 4, "x4-machine")
+    large = reconstructed(small, "x4-machine")
+    there = np.array(found["large"], np.uint8).reshape(large.shape)
+    assert np.abs(there.astype(int) - large).max() <= 1  # floats, in another order
+    classifier = ThumbnailClassifier.from_pretrained()
+    for image, read in ((small, found["read"]), (shrunk(there, (171, 128)), found["readLarge"])):
+        want = classifier(image)
+        assert dict(read["probabilities"]) == pytest.approx(want.probabilities, abs=2e-3)
+        assert read["label"] == want.label and read["probability"] > 0.1
+
+
+# -- the page, in a browser --------------------------------------------------------------------
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(built: Path) -> Iterator[str]:
+    serve = functools.partial(Quiet, directory=str(DEMO))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+PHOTO = (333, 251, 8)
+
+
+@pytest.fixture(scope="module")
+def page(address: str, browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The page on a phone, after a photo was chosen; it says nothing, and sends nothing away."""
+    path = tmp_path_factory.mktemp("photos") / "photo.png"
+    Image.fromarray(drawn(*PHOTO)).save(path)
+    said: list[str] = []
+    context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme="dark")
+    tab = context.new_page()
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    context.on(
+        "request",
+        lambda r: (
+            None
+            if r.method == "GET" and r.url.startswith((address, "data:"))
+            else said.append(f"{r.method} {r.url}")
+        ),
+    )
+    tab.goto(address)
+    tab.locator("#file").set_input_files(path)
+    finish(tab, "^The classifier|^Done")
+    yield tab
+    assert said == []
+    context.close()
+
+
+def finish(page: Any, says: str = "^Done in") -> None:
+    page.locator(f'#status:text-matches("{says}")').wait_for(timeout=60_000)
+
+
+def canvas(page: Any, selector: str) -> Array:
+    url = page.locator(selector).evaluate("canvas => canvas.toDataURL('image/png')")
+    image = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
+    return np.asarray(image.convert("RGB"))
+
+
+def shown(page: Any, name: str) -> Array:
+    return canvas(page, f"[data-name={name}] canvas")
+
+
+def shrunk(image: Array, size: Any, weights: str | None = None) -> Array:
+    return resize(image, size, weights=weights, backend="onnx", exact=True)
+
+
+def reconstructed(small: Array, weights: str) -> Array:
+    x = torch.from_numpy(small).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        large = Decoder.from_pretrained(weights)(x)[0]
+    return (255 * large.clamp(0, 1)).round().permute(1, 2, 0).numpy()
+
+
+def test_page_shows_pythons_pixels(page: Any) -> None:
+    photo, size = drawn(*PHOTO), (74, 56)
+    assert np.array_equal(shown(page, "photo"), photo)
+    bicubic = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC))
+    assert np.array_equal(shown(page, "bicubic"), bicubic)
+    assert np.array_equal(shown(page, "learned"), shrunk(photo, size, "x4"))
+    assert not np.array_equal(shown(page, "learned"), bicubic)
+    large = reconstructed(shrunk(photo, size, "x4-machine"), "x4-machine")
+    assert np.abs(shown(page, "reconstructed").astype(int) - large).max() <= 1
+
+
+@pytest.mark.slow
+def test_page_shows_pythons_verdict(page: Any) -> None:
+    finish(page)
+    want = ThumbnailClassifier.from_pretrained()(shown(page, "learned"))
+    pane = page.locator("[data-name=learned]")
+    assert pane.locator(".verdict").text_content() == (want.label or "none of its classes")
+    first = next(iter(want.probabilities))
+    label, share = pane.locator("li").first.locator("span").all_text_contents()
+    assert label == first and abs(int(share.split()[0]) - 100 * want.probability) <= 1
+    assert page.locator("figure .verdict").count() == 4
+    assert all(page.locator("figure .verdict").all_text_contents())
+
+
+def test_page_fits_a_phone(page: Any) -> None:
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.set_viewport_size({"width": 360, "height": 740})
+    targets = page.locator("button, select, #slider, fieldset label, #drop")
+    for box in [target.bounding_box() for target in targets.all()]:
+        assert box["height"] >= 44, "too small for a finger"
+    colours = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        colours.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert colours == ["rgb(251, 251, 249)", "rgb(22, 24, 27)"]
+
+
+def test_slider_divides_the_pictures(page: Any) -> None:
+    assert np.array_equal(canvas(page, "#over"), shown(page, "bicubic"))
+    assert np.array_equal(canvas(page, "#under"), shown(page, "reconstructed"))
+    divider, stage = page.locator("#divider"), page.locator("#stage").bounding_box()
+
+    def at() -> float:
+        x: float = divider.bounding_box()["x"] + 1 - stage["x"]
+        return 100 * x / stage["width"]
+
+    assert abs(at() - 50) < 1
+    page.locator("#slider").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert abs(at() - 60) < 1
+    page.locator("#stage").scroll_into_view_if_needed()
+    stage = page.locator("#stage").bounding_box()
+    page.mouse.move(stage["x"] + 0.5 * stage["width"], stage["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(stage["x"] + 0.2 * stage["width"], stage["y"] + 20)
+    page.mouse.up()
+    assert abs(at() - 20) < 1
+    assert page.locator("#slider").input_value() == "20"
+    page.locator("#left").select_option("learned")
+    assert np.array_equal(canvas(page, "#over"), shown(page, "learned"))
+    page.locator("#left").select_option("bicubic")
+
+
+def test_page_is_operable_by_keyboard(page: Any) -> None:
+    """Every control is reached by Tab, in the order of the page."""
+    page.evaluate("document.activeElement.blur()")
+    page.locator("h1").click()
+    reached = []
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.name ||"
+                                     "document.activeElement.tagName"))  # fmt: skip
+    assert reached == ["file", "drawn", "factor", "size", "left", "right", "slider", "SUMMARY",
+                       reached[-1]]  # fmt: skip
+    page.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert "golden retriever" in page.locator("#labels").inner_text()
+    page.keyboard.press("Enter")
+
+
+def test_other_networks_and_sizes(page: Any) -> None:
+    page.locator("[name=factor]").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.locator("select[name=size]").select_option("factor")
+    page.locator('[data-name=reconstructed] p:text("334 × 252 px")').wait_for()
+    photo = drawn(*PHOTO)
+    assert page.locator("select[name=size] option").last.text_content() == "photo ÷ 2"
+    assert np.array_equal(shown(page, "learned"), shrunk(photo, 2, "x2"))
+    large = reconstructed(shrunk(photo, 2, "x2-machine"), "x2-machine")
+    assert np.abs(shown(page, "reconstructed").astype(int) - large).max() <= 1
+
+
+def drop(page: Any, name: str, content: bytes) -> None:
+    """A file from a folder, onto the page."""
+    page.evaluate(
+        """([name, content]) => {
+          const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0));
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([bytes], name));
+          const event = new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true });
+          document.body.dispatchEvent(event);
+        }""",
+        [name, base64.b64encode(content).decode()],
+    )
+
+
+def as_png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_errors_say_what_to_do(page: Any) -> None:
+    before = shown(page, "photo")
+    drop(page, "letter.txt", b"not an image")
+    finish(page, "cannot read letter.txt as an image: choose a JPEG, PNG or WebP")
+    assert np.array_equal(shown(page, "photo"), before)
+    page.locator("[name=factor][value='4']").check()
+    page.locator("select[name=size]").select_option("56")
+    drop(page, "small.png", as_png(Image.fromarray(drawn(60, 50, 0))))
+    finish(page, "60 × 50 px, too few .* choose a smaller thumbnail, x2, or a larger photo")
+
+
+@pytest.mark.slow
+def test_long_photos_are_not_classified(page: Any) -> None:
+    page.locator("[name=factor][value='2']").check()
+    page.locator("select[name=size]").select_option("56")
+    drop(page, "long.png", as_png(Image.fromarray(drawn(640, 120, 0))))
+    finish(page)
+    verdicts = page.locator("figure .verdict").all_text_contents()
+    assert all("too long for the classifier" in verdict for verdict in verdicts), verdicts
+
+
+def test_transparency_is_laid_over_white(page: Any) -> None:
+    image = Image.fromarray(drawn(240, 224, 5)).convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, 120, 224))
+    drop(page, "cut.png", as_png(image))
+    page.locator('[data-name=photo] p:text("240 × 224 px")').wait_for()
+    found = shown(page, "photo")
+    assert (found[:, :120] == 255).all()
+    assert np.array_equal(found[:, 120:], drawn(240, 224, 5)[:, 120:])
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ PACKAGES = ("package.json", "package-lock.json")
 
 
 def copy_runtime() -> None:
-    """onnxruntime-web, unless its files are there at the wanted version; npm checks their hashes."""
+    """onnxruntime-web, unless it is there at the wanted version; npm checks its hash."""
     lock = (HERE / PACKAGES[1]).read_text(encoding="utf-8")
     out = BUILT / "ort"
     if (out / "lock.json").is_file() and (out / "lock.json").read_text(encoding="utf-8") == lock:
