@@ -17,6 +17,7 @@ import json
 import random
 import shutil
 import subprocess
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -268,7 +269,9 @@ READ = """
     const large = await all.reconstruct(thumbnail, "x4-machine");
     const read = await all.classify(thumbnail);
     const readLarge = await all.classify(large);
-    return { large: [...large.data], read, readLarge };
+    const inStrips = await (await load("node.js")).networks(20_000);
+    const again = await inStrips.reconstruct(thumbnail, "x4-machine");
+    return { large: [...large.data], again: [...again.data], read, readLarge };
 """
 
 
@@ -281,6 +284,7 @@ def test_node_reconstructs_and_classifies_as_python(built: Path) -> None:
     large = reconstructed(small, "x4-machine")
     there = np.array(found["large"], np.uint8).reshape(large.shape)
     assert np.abs(there.astype(int) - large).max() <= 1  # floats, in another order
+    assert np.abs(np.array(found["again"]) - found["large"]).max() <= 1
     classifier = ThumbnailClassifier.from_pretrained()
     for image, read in ((small, found["read"]), (shrunk(there, (171, 128)), found["readLarge"])):
         want = classifier(image)
@@ -505,6 +509,23 @@ def test_transparency_is_laid_over_white(page: Any) -> None:
     found = shown(page, "photo")
     assert (found[:, :120] == 255).all()
     assert np.array_equal(found[:, 120:], drawn(240, 224, 5)[:, 120:])
+
+
+@pytest.mark.shared_data
+def test_a_real_photo(page: Any, val_shard: Path) -> None:
+    with tarfile.open(val_shard) as tar:
+        photos = (m for m in tar if m.name.lower().endswith((".jpg", ".jpeg")))
+        content = tar.extractfile(next(photos)).read()  # type: ignore[union-attr]
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    page.locator("[name=factor][value='4']").check()
+    page.locator("select[name=size]").select_option("56")
+    drop(page, "photo.jpg", content)
+    page.locator(f'[data-name=photo] p:text("{image.width} × {image.height} px")').wait_for()
+    page.locator('[data-name=reconstructed] p:text-matches("^224 × 224 px")').wait_for()
+    decoded = shown(page, "photo")
+    # another decoder of JPEG than Pillow's may differ a little
+    assert np.abs(decoded.astype(int) - np.asarray(image)).max() <= 8
+    assert np.array_equal(shown(page, "learned"), shrunk(decoded, 4, "x4"))
 
 
 if __name__ == "__main__":
