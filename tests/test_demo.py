@@ -20,6 +20,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -300,15 +301,21 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def address(built: Path) -> Iterator[str]:
-    serve = functools.partial(Quiet, directory=str(DEMO))
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    serve = functools.partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}/"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(built: Path) -> Iterator[str]:
+    with served(DEMO) as url:
+        yield url
 
 
 PHOTO = (333, 251, 8)
@@ -509,6 +516,20 @@ def test_transparency_is_laid_over_white(page: Any) -> None:
     found = shown(page, "photo")
     assert (found[:, :120] == 255).all()
     assert np.array_equal(found[:, 120:], drawn(240, 224, 5)[:, 120:])
+
+
+def test_a_page_that_was_not_built(browser: Any, tmp_path: Path) -> None:
+    shutil.copytree(DEMO, tmp_path / "demo", ignore=shutil.ignore_patterns("built"))
+    context = browser.new_context()
+    tab = context.new_page()
+    with served(tmp_path / "demo") as url:
+        tab.goto(url)
+        finish(tab, "^The part of this page that computes failed: a file of it is missing")
+        tab.get_by_role("button", name="Use a drawn picture").click()
+        finish(tab, "^The part of this page that computes failed: a file of it is missing")
+    tab.goto((tmp_path / "demo" / "index.html").as_uri())
+    finish(tab, "^This page needs a web server")
+    context.close()
 
 
 @pytest.mark.shared_data

@@ -71,6 +71,9 @@ def write_models() -> None:
         "labels": classifier.labels,
         "threshold": classifier.threshold,
     }
+    folder = pretrained.folder_of(DEFAULT, "classifier")
+    assert folder is not None
+    shutil.copy(folder.parent / "LICENSE", BUILT / "LICENSE.txt")
     models = {"downscalers": downscalers, "classifier": read}
     (BUILT / "models.json").write_text(json.dumps(models, indent=2) + "\n", encoding="utf-8")
 

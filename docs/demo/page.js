@@ -10,6 +10,7 @@ let job = 0;
 let began = 0;
 let opened = false; // whether the worker has a photo
 let opening = false; // then settings wait for it
+let failed = ""; // why the worker does not work
 
 function make(tag, content = [], attributes = {}) {
   const element = document.createElement(tag);
@@ -41,6 +42,10 @@ function say(text, isError = false) {
 }
 
 function open(file) {
+  if (failed) {
+    say(failed, true);
+    return;
+  }
   opening = true;
   say("Reading the photo …");
   worker.postMessage({ job: ++job, kind: "open", file });
@@ -139,11 +144,11 @@ worker.onmessage = ({ data }) => {
 };
 worker.onerror = (event) => {
   event.preventDefault();
-  say(
-    "The part of this page that computes did not start: a file of it is missing, or the browser is " +
-      "older than 2023. Build and serve the demo as its README.md says, or use a newer browser.",
-    true,
-  );
+  failed =
+    "The part of this page that computes failed: a file of it is missing, the browser is older than " +
+    "2023, or its memory is full. Build and serve the demo as its README.md says, use a newer " +
+    "browser, or load the page again with a smaller photo.";
+  say(failed, true);
 };
 
 at("file").addEventListener("change", ({ target }) => {
@@ -180,4 +185,5 @@ for (const type of ["pointerdown", "pointermove"]) {
     divide((100 * (event.clientX - left)) / width);
   });
 }
+say("");
 compute();

@@ -26,6 +26,9 @@ let networks = null;
 
 class Superseded extends Error {}
 
+/** What its message says is for the person who looks at the page. */
+class Told extends Error {}
+
 onmessage = async ({ data: message }) => {
   const job = (latest = message.job);
   const say = (kind, more = {}, moved = []) => {
@@ -37,7 +40,12 @@ onmessage = async ({ data: message }) => {
     else await make(message, say);
   } catch (error) {
     if (!(error instanceof Superseded) && job === latest) {
-      postMessage({ job, kind: "error", message: error.message });
+      const message =
+        error instanceof Told
+          ? error.message
+          : `The browser could not compute this (${error.message}): load the page again, or choose ` +
+            "a smaller photo.";
+      postMessage({ job, kind: "error", message });
     }
   }
 };
@@ -65,7 +73,7 @@ async function describe() {
 async function fetched(file) {
   const response = await fetch(new URL(`built/${file}`, import.meta.url));
   if (!response.ok) {
-    throw new Error(
+    throw new Told(
       `${file} could not be fetched (status ${response.status}): the demo must be built and served ` +
         "as its README.md says.",
     );
@@ -80,7 +88,7 @@ async function decode(file) {
     // the levels that are in the file, as Python reads them
     bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
   } catch {
-    throw new Error(
+    throw new Told(
       `Your browser cannot read ${file.name || "this file"} as an image: choose a JPEG, PNG or WebP.`,
     );
   }
@@ -158,7 +166,7 @@ function sizeOf({ width, height }, factor, size, weights) {
   try {
     makePlan([width, height], target, { [factor]: weights }, { required: true, exact: true });
   } catch {
-    throw new Error(
+    throw new Told(
       `The photo has ${width} × ${height} px, too few for the network ${weights} to make ` +
         `${target[0]} × ${target[1]} px of it: choose a smaller thumbnail, x2, or a larger photo.`,
     );
