@@ -140,7 +140,11 @@ export class Networks {
   }
 
   session(file) {
-    if (!this.sessions.has(file)) this.sessions.set(file, this.load(file));
+    if (!this.sessions.has(file)) {
+      const loading = this.load(file);
+      loading.catch(() => this.sessions.delete(file)); // so that the next call tries again
+      this.sessions.set(file, loading);
+    }
     return this.sessions.get(file);
   }
 

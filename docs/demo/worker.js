@@ -40,12 +40,12 @@ onmessage = async ({ data: message }) => {
     else await make(message, say);
   } catch (error) {
     if (!(error instanceof Superseded) && job === latest) {
-      const message =
+      const words =
         error instanceof Told
           ? error.message
           : `The browser could not compute this (${error.message}): load the page again, or choose ` +
             "a smaller photo.";
-      postMessage({ job, kind: "error", message });
+      postMessage({ job, kind: "error", message: words });
     }
   }
 };
