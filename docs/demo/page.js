@@ -28,7 +28,8 @@ const panes = Object.fromEntries(
       ranking: make("ol"),
     };
     const { canvas, size, verdict, ranking } = pane;
-    at("panes").append(make("figure", [make("h3", title), canvas, size, verdict, ranking], { "data-name": name }));
+    const parts = [make("h3", title), canvas, size, verdict, ranking];
+    at("panes").append(make("figure", parts, { "data-name": name }));
     for (const id of ["left", "right"]) at(id).append(make("option", title, { value: name }));
     return [name, pane];
   }),
@@ -128,7 +129,10 @@ const ANSWERS = {
     show("photo", preview, `${width} × ${height} px`);
     compute();
   },
-  picture: (message) => show(message.name, message, `${message.width} × ${message.height} px, ${message.note}`),
+  picture(message) {
+    const { name, width, height, note } = message;
+    show(name, message, `${width} × ${height} px, ${note}`);
+  },
   "left out": ({ name, note }) => (panes[name].size.textContent = note),
   reading: () => say("The classifier reads them …"),
   verdict: (message) => judge(message.name, message),

@@ -17,7 +17,8 @@ for (const { picture, size, weights, sha256 } of JSON.parse(await readFile(file,
   const { image, plan } = await all.resize(drawn(...picture), size, { weights: weights ?? undefined });
   const same = createHash("sha256").update(image.data).digest("hex") === sha256;
   wrong += same ? 0 : 1;
-  console.log(`${same ? "equal" : "DIFFERENT"}  ${plan.source.join("x")} -> ${plan.target.join("x")}: ${plan.reason}`);
+  const sizes = `${plan.source.join("x")} -> ${plan.target.join("x")}`;
+  console.log(`${same ? "equal" : "DIFFERENT"}  ${sizes}: ${plan.reason}`);
 }
 if (wrong) {
   console.error(`${wrong} pictures are not Python's`);
