@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CONFIG, ONNX = "config.json", "model.onnx"
 MODEL, DECODER = "model.safetensors", "decoder.safetensors"
+DECODER_ONNX = "decoder.onnx"
 
 
 class Network(Protocol):
@@ -178,7 +179,7 @@ def save(folder: Path, networks: Iterable[Network], card: str, **extra: Any) -> 
         config[network.kind] = network.config
         config[network.sha256] = hashlib.sha256(content).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in (MODEL, DECODER, ONNX):  # of weights that these replace
+    for stale in (MODEL, DECODER, ONNX, DECODER_ONNX):  # of weights that these replace
         (folder / stale).unlink(missing_ok=True)
     for file, content in contents.items():
         (folder / file).write_bytes(content)

@@ -1,14 +1,22 @@
-"""Shared by the tests: drawn photos, and where the real ones are."""
+"""Shared by the tests: drawn photos, where the real ones are, and a browser."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "imagenet20"
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update",
+         "--disable-sync"]  # fmt: skip
 
 
 def drawn_photo(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -33,3 +41,14 @@ def val_shard() -> Path:
     if not path.is_file():
         pytest.skip("the real photos (shared/data/imagenet20) are not beside this checkout")
     return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra [test]")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()

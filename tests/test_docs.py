@@ -46,7 +46,15 @@ def test_commands_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"], ids=str
+    "page",
+    [
+        *PAGES,
+        *(
+            ROOT / name
+            for name in ("CONTRIBUTING.md", "benchmarks/README.md", "docs/demo/README.md")
+        ),
+    ],
+    ids=str,
 )
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())

@@ -263,3 +263,34 @@ def test_export_command_takes_classifiers(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     result = CliRunner().invoke(main, ["export", str(tmp_path / "none")])
     assert result.exit_code == 1 and "config.json is missing" in result.stderr
+
+
+def test_export_command_takes_decoders(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra [onnx]")
+    pytest.importorskip("onnx", reason="needs the extra [onnx]")
+    import hashlib
+    import shutil
+
+    from click.testing import CliRunner
+
+    from learned_downscale.cli import main
+
+    bundled = pretrained.folder_of("x2-machine")
+    assert bundled is not None
+    shutil.copytree(bundled, tmp_path / "mine")
+    result = CliRunner().invoke(main, ["export", str(tmp_path / "mine")])
+    assert result.exit_code == 0, result.stderr
+    assert "model.onnx" in result.stdout and "decoder.onnx" in result.stdout
+    content = (tmp_path / "mine" / "decoder.onnx").read_bytes()
+    config = pretrained.read_config(tmp_path / "mine")
+    assert config["decoder_onnx_sha256"] == hashlib.sha256(content).hexdigest()
+
+    small = np.array(resize(drawn_photo(90, 60), 2, weights="x2-machine"))
+    (large,) = onnxruntime.InferenceSession(content).run(None, {"thumbnail": small[None]})
+    x = torch.from_numpy(small).permute(2, 0, 1)[None] / 255
+    decoder = Decoder.from_pretrained("x2-machine")
+    want = (255 * decoder(x)[0].clamp(0, 1)).round().permute(1, 2, 0).numpy()
+    assert np.abs(large[0] - want).max() <= 1
+    small[:] //= 2  # another payload
+    (other,) = onnxruntime.InferenceSession(content).run(None, {"thumbnail": small[None]})
+    assert np.abs(other[0] - want).max() > 1

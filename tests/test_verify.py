@@ -631,23 +631,6 @@ def test_fixed_filters_are_those_of_the_libraries(name: str, photo: Image.Image)
     assert np.abs(np.asarray(other, dtype=int) - want).max() > 1
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update",
-         "--disable-sync"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra [test]")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def page(colours: None, photos: Path, tmp_path: Path, browser: Any) -> Iterator[Any]:
     """The report of the coloured photos, one of which is flipped and one broken, in a browser."""

@@ -1,8 +1,10 @@
-"""model.onnx of a classifier's weights folder: thumbnail -> probabilities."""
+"""model.onnx of a classifier's weights folder: thumbnail -> probabilities; and decoder.onnx of a
+downscaler's: thumbnail -> image."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from learned_downscale.readers.efficientnet_lite import MEAN, STD, EfficientNetL
 from learned_downscale.readers.resnet import ResNet
 
 OPSET, IR_VERSION = 19, 9  # ONNX Runtime 1.16 and newer; antialiased Resize is in 18
-THUMBNAIL, PROBABILITIES = "thumbnail", "probabilities"
+THUMBNAIL, PROBABILITIES, IMAGE = "thumbnail", "probabilities", "image"
 
 
 def export_classifier(folder: Path) -> Path:
@@ -30,23 +32,47 @@ def export_classifier(folder: Path) -> Path:
         ImportError: the package onnx is missing (extra `onnx`).
         FileNotFoundError, ValueError: as `ThumbnailClassifier.from_pretrained`.
     """
+    content = _checked(lambda: make(ThumbnailClassifier.from_pretrained(folder)))
+    return _written(folder, "classifier", pretrained.ONNX, "onnx_sha256", content)
+
+
+def export_decoder(folder: Path) -> Path:
+    """Write decoder.onnx into a weights folder that has a decoder, and its SHA-256 into
+    config.json.
+
+    The model takes "thumbnail", uint8 (N, h, w, 3), RGB, and gives "image", uint8
+    (N, f*h, f*w, 3): `Decoder.forward`, clipped and rounded to 8 bits. N, h and w are dynamic.
+
+    Raises:
+        ImportError: the package onnx is missing (extra `onnx`).
+        FileNotFoundError, ValueError: as `pretrained.load`.
+    """
+    content = _checked(lambda: make_decoder(pretrained.load(Decoder, folder)))
+    return _written(folder, "decoder", pretrained.DECODER_ONNX, "decoder_onnx_sha256", content)
+
+
+def _checked(build: Callable[[], bytes]) -> bytes:
     try:
         import onnx
     except ImportError as error:
         raise ImportError("export needs onnx: pip install 'learned-downscale[onnx]'") from error
-    content = make(ThumbnailClassifier.from_pretrained(folder))
+    content = build()
     onnx.checker.check_model(content, full_check=True)
-    path = folder / pretrained.ONNX
+    return content
+
+
+def _written(folder: Path, kind: str, file: str, key: str, content: bytes) -> Path:
+    path = folder / file
     path.write_bytes(content)
-    config = pretrained.read_config(folder, "classifier")
-    config["onnx_sha256"] = hashlib.sha256(content).hexdigest()
+    config = pretrained.read_config(folder, kind)
+    config[key] = hashlib.sha256(content).hexdigest()
     pretrained.write_config(folder, config)
     return path
 
 
 def make(classifier: ThumbnailClassifier) -> bytes:
     """The content of model.onnx; see `export_classifier`."""
-    from onnx import TensorProto, helper
+    from onnx import TensorProto
 
     graph, network = _Graph(), classifier.network
     x = graph.node("Transpose", THUMBNAIL, perm=[0, 3, 1, 2])
@@ -69,18 +95,20 @@ def make(classifier: ThumbnailClassifier) -> bytes:
     x = graph.node("Mul", x, 1 / classifier.temperature)
     graph.node("Softmax", x, name=PROBABILITIES, axis=1)
     classes = len(classifier.labels)
-    made = helper.make_graph(
-        graph.nodes,
-        "learned_downscale",
-        [helper.make_tensor_value_info(THUMBNAIL, TensorProto.UINT8, ["n", "h", "w", 3])],
-        [helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["n", classes])],
-        graph.initializers,
-    )
-    opset = [helper.make_opsetid("", OPSET)]
-    content: bytes = helper.make_model(
-        made, opset_imports=opset, ir_version=IR_VERSION, producer_name="learned_downscale"
-    ).SerializeToString()
-    return content
+    return graph.model(PROBABILITIES, TensorProto.FLOAT, ["n", classes])
+
+
+def make_decoder(decoder: Decoder) -> bytes:
+    """The content of decoder.onnx; see `export_decoder`."""
+    from onnx import TensorProto
+
+    graph = _Graph()
+    x = graph.node("Transpose", THUMBNAIL, perm=[0, 3, 1, 2])
+    x = _decoded(graph, decoder, graph.node("Cast", x, to=TensorProto.FLOAT))
+    x = graph.node("Round", graph.node("Mul", graph.node("Clip", x, 0.0, 1.0), 255.0))
+    x = graph.node("Cast", x, to=TensorProto.UINT8)
+    graph.node("Transpose", x, name=IMAGE, perm=[0, 2, 3, 1])
+    return graph.model(IMAGE, TensorProto.UINT8, ["n", "fine_h", "fine_w", 3])
 
 
 class _Graph:
@@ -98,6 +126,24 @@ class _Graph:
         name = name or f"x{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, names, [name], **attributes))
         return name
+
+    def model(self, output: str, kind: int, shape: list[int | str]) -> bytes:
+        """The model from a thumbnail, uint8 (n, h, w, 3), to a named output."""
+        from onnx import TensorProto, helper
+
+        given = helper.make_tensor_value_info(THUMBNAIL, TensorProto.UINT8, ["n", "h", "w", 3])
+        made = helper.make_graph(
+            self.nodes,
+            "learned_downscale",
+            [given],
+            [helper.make_tensor_value_info(output, kind, shape)],
+            self.initializers,
+        )
+        opset = [helper.make_opsetid("", OPSET)]
+        content: bytes = helper.make_model(
+            made, opset_imports=opset, ir_version=IR_VERSION, producer_name="learned_downscale"
+        ).SerializeToString()
+        return content
 
     def constant(self, value: Any) -> str:
         from onnx import numpy_helper
