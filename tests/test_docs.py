@@ -21,12 +21,16 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_blocks(page: Path, tmp_path: Path) -> None:
-    """The blocks of a page, one after the other, print what their comments promise."""
-    code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
-    if not code:
-        return
+BLOCKS = [
+    pytest.param(block, id=f"{page.name}-{i}")
+    for page in PAGES
+    for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
+]
+
+
+@pytest.mark.parametrize("code", BLOCKS)
+def test_python_blocks(code: str, tmp_path: Path) -> None:
+    """Each block alone, beside a photo, prints what its comments promise."""
     drawn_photo(400, 300).save(tmp_path / "photo.jpg")
     out = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
