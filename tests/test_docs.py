@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -75,18 +78,69 @@ def test_the_readme_is_short() -> None:
 def test_ci_finds_its_commands() -> None:
     text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
     wanted = re.findall(r"^run (\w+)$", (ROOT / ".ci" / "run").read_text(), re.M)
-    assert wanted == ["test", "slow", "lint", "types"]
+    assert wanted == ["test", "slow", "lint", "types", "docs"]
     for name in wanted:
         assert text.count(f"<!-- command: {name} -->\n```bash\n") == 1, name
 
 
-@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=str)
-def test_notebooks(notebook: Path) -> None:
-    pytest.importorskip("skimage", reason="needs the extra [demo]")
-    cells = json.loads(notebook.read_text())["cells"]
-    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
-    assert "def " not in code
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_hold_their_outputs(path: Path) -> None:
+    """They were run from top to bottom, define no function and name no place of a machine."""
+    text = path.read_text()
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert any(cell["outputs"] for cell in cells)
+    said = [output for cell in cells for output in cell["outputs"]]
+    assert {output["output_type"] for output in said} <= {"stream", "display_data", "execute_result"}
+    assert all(output.get("name") != "stderr" for output in said)
+    code = "\n".join("".join(cell["source"]) for cell in cells)
+    assert "def " not in code and "lambda" not in code
+    assert not re.search(r"/(tmp|home|root|work|usr|Users)/", text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a clean kernel. Each takes less than a minute on two idle cores."""
+    nbclient = pytest.importorskip("nbclient", reason="needs the extra [test]")
+    for needed, extra in (("ipykernel", "test"), ("skimage", "demo"), ("transformers", "train")):
+        pytest.importorskip(needed, reason=f"needs the extra [{extra}]")
+    import nbformat
+
+    scripts = Path(sys.executable).parent  # where `learned-downscale` is
+    monkeypatch.setenv("PATH", f"{scripts}{os.pathsep}{os.environ['PATH']}")
+    notebook = nbformat.read(path, as_version=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the client's own libraries
+        nbclient.NotebookClient(
+            notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+        ).execute()
+
+
+@pytest.mark.slow
+def test_the_site_builds(tmp_path: Path) -> None:
+    """Strictly: every link and anchor leads somewhere, and the demo's build files stay out."""
+    for needed in ("mkdocs", "material", "mkdocstrings"):
+        if find_spec(needed) is None:
+            pytest.skip(f"needs the extra [docs]: {needed} is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr[-2000:]
+    pages = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.html")}
+    assert {"index.html", "when/index.html", "weights/x4/index.html", "demo/index.html"} <= pages
+    assert {f"notebooks/{path.stem}/index.html" for path in NOTEBOOKS} <= pages
+    assert not list(tmp_path.rglob("*.md")) and not list(tmp_path.glob("demo/package*"))
+    assert not list(tmp_path.glob("demo/*.py")) and not list(tmp_path.glob("site/*.py"))
+    reference = (tmp_path / "reference" / "index.html").read_text()
+    public = [*learned_downscale.__all__, "letterbox", "LearnedImageProcessor"]
+    assert [name for name in public if f">{name}<" not in reference] == []
+    # the newcomer's way: from the README (the first page) to what decides
+    for page in ("index.html", "faq/index.html"):
+        text = (tmp_path / page).read_text()
+        assert re.search(r'href="(\.\./)?when/', text), page
 
 
 def test_changelog_knows_the_version() -> None:
