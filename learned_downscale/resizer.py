@@ -90,6 +90,8 @@ class Resizer:
     ) -> None:
         check_size(size)
         check_choices(rounding, channel_order, backend, num_threads)
+        if isinstance(weights, str):
+            weights, revision = loading.pinned(weights, revision)
         self._options = {
             "size": size,
             "weights": weights,

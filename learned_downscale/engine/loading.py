@@ -40,6 +40,13 @@ def stamp(name: str | Path) -> Stamp:
 
 
 @lru_cache(maxsize=32)
+def pinned(name: str, revision: str | None) -> tuple[str, str | None]:
+    """(name, commit) of a Hub model, once a process; other names as they are. Raises as
+    `pretrained.load`."""
+    return pretrained.pinned(name, revision)
+
+
+@lru_cache(maxsize=32)
 def read_facts(name: str | Path, revision: str | None, stamp: Stamp) -> Facts:
     """Of named weights; raises as `pretrained.load`."""
     config = pretrained.read_config(name, revision=revision)

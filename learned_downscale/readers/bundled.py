@@ -13,6 +13,7 @@ import torch
 
 from learned_downscale import pretrained
 from learned_downscale.api import resize
+from learned_downscale.core.arguments import check_flag, check_number, check_whole
 from learned_downscale.core.decoder import Decoder
 from learned_downscale.core.qim import lacks_payload
 from learned_downscale.files import decode
@@ -107,31 +108,34 @@ class ThumbnailClassifier:
         Args:
             name: the bundled name (which never touches the network), a folder that training wrote
                 (config.json, model.safetensors and perhaps decoder.safetensors), or a model id
-                "owner/name" of the Hugging Face Hub.
+                "owner/name" or "owner/name@revision" of the Hugging Face Hub.
             revision: branch, tag or commit of a Hub model; pin a commit in production.
             device: where to compute, as torch names it.
 
         Raises:
-            FileNotFoundError: no such name or folder, or a file of it is missing.
             ValueError: the files are damaged, do not belong together, or are no classifier's.
-            OSError: the Hub cannot be reached or has no such model.
+            FileNotFoundError, PermissionError, ConnectionError: as `pretrained.load`.
         """
+        name, revision = pretrained.pinned(name, revision)
         config = pretrained.read_config(name, "classifier", revision=revision)
         network = load_network(name, revision=revision).to(device)
         decoder = None
         if "decoder" in config:
             decoder = pretrained.load(Decoder, name, revision=revision).to(device)
         try:
-            labels = [entry["label"] for entry in config["classes"]]
-            ids = [entry["wordnet_id"] for entry in config["classes"]]
-            threshold, temperature = float(config["threshold"]), float(config["temperature"])
+            labels = [str(entry["label"]) for entry in config["classes"]]
+            ids = [str(entry["wordnet_id"]) for entry in config["classes"]]
             if len(set(labels)) != len(ids) or len(ids) != network.config["classes"]:
                 raise ValueError(
                     f"{len(set(labels))} labels of {network.config['classes']} classes"
                 )
-            if not temperature > 0:
-                raise ValueError(f"temperature {temperature}")
+            threshold, temperature = config["threshold"], config["temperature"]
+            check_number("threshold", threshold, 0, 1)
+            check_number("temperature", temperature, 1e-6, 1e6)
             sizes = Sizes(**config.get("sizes", {}))
+            check_whole("smallest", sizes.smallest, 1, 2**16)
+            check_whole("largest", sizes.largest, sizes.smallest, 2**16)
+            check_flag("shrinks", sizes.shrinks)
             return cls(network, labels, ids, threshold, temperature, decoder, sizes)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
