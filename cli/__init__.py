@@ -19,8 +19,11 @@ COMMANDS = {
     "classify": "classify",
     "convert": "convert",
     "demo": "demo",
+    "download": "download",
     "evaluate": "evaluate",
     "export": "export",
+    "models": "models",
+    "push": "push",
     "train": "train",
     "verify": "verify",
 }

@@ -6,23 +6,22 @@ model.onnx, and the folder's README.md with the front matter that the Hub reads.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from learned_downscale import pretrained, remote
+from learned_downscale import pretrained, remote, saving
+from learned_downscale.front_matter import LIBRARY, card
 
 if TYPE_CHECKING:
-    from huggingface_hub import EvalResult, HfApi, ModelInfo
+    from huggingface_hub import HfApi, ModelInfo
 
-LIBRARY = "learned_downscale"
-TAGS = ("downscaling", "thumbnails", "thumbnet")
+    from learned_downscale.pretrained import Network
 
 
 @dataclass(frozen=True)
@@ -115,12 +114,12 @@ def push(
     api = HfApi(token=token, library_name=LIBRARY)
     found = _look_up(api, repo)
     there = _hashes(found)
-    if found is not None and all(there.get(f.name) in (f.sha256, f.git_sha1) for f in files):
-        stale = _stale(there, files)
-        if not stale:
-            return f"{repo}@{found.sha}"
+    stale = _stale(there, files)
+    same = all(there.get(file.name) in (file.sha256, file.git_sha1) for file in files)
+    if found is not None and same and not stale:
+        return f"{repo}@{found.sha}"
     operations = [CommitOperationAdd(file.name, file.content) for file in files]
-    deletions = [CommitOperationDelete(name) for name in _stale(there, files)]
+    deletions = [CommitOperationDelete(name) for name in stale]
     try:
         with _no_bars():
             if found is None:
@@ -136,13 +135,74 @@ def push(
     return f"{repo}@{commit.oid}"
 
 
-def push_networks(
-    repo: str, save: Any, *, private: bool, token: str | None, message: str | None
+class Storable:
+    """`save_pretrained` and `push_to_hub` of the networks (`pretrained.Network`)."""
+
+    def save_pretrained(self: Network, folder: str | Path, *, license: str | None = None) -> None:
+        """Write this network into a weights folder, for `from_pretrained`: config.json,
+        safetensors and a plain card. A downscaler and its decoder may share a folder.
+
+        Args:
+            folder: a new one, or one that holds weights: this network is added, or replaced with
+                all that described it (figures, training, model.onnx, card). A Path or a str.
+            license: of the weights, as the Hub names it ("apache-2.0").
+
+        Raises:
+            FileExistsError: the folder holds something else.
+            ValueError: the folder's config.json is damaged.
+        """
+        saving.save_networks(Path(folder), [self], license)
+
+    def push_to_hub(
+        self: Network,
+        repo: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        license: str | None = None,
+        message: str | None = None,
+    ) -> str:
+        """Send this network to a model of the Hugging Face Hub, as `save_pretrained` does to a
+        folder: other networks of the model stay. Weights folders are sent with their cards by
+        `learned-downscale push`.
+
+        Args:
+            repo: "owner/name"; it is made if there is none.
+            private: a model that is made is private; one that exists stays as it is.
+            token: default: HF_TOKEN, or the token of `hf auth login`.
+            license: of the weights, as the Hub names it ("apache-2.0").
+            message: of the commit.
+
+        Returns:
+            "owner/name@commit", which `from_pretrained` takes.
+
+        Raises:
+            ValueError: the name is none of a Hub model.
+            PermissionError: there is no token, or it may not write.
+            ConnectionError: the Hub cannot be reached (within 5 seconds).
+        """
+
+        def save(folder: Path) -> None:
+            saving.save_networks(folder, [self], license)
+
+        return push_saved(repo, save, private=private, token=token, message=message)
+
+
+def push_saved(
+    repo: str,
+    save: Callable[[Path], None],
+    *,
+    private: bool,
+    token: str | None,
+    message: str | None,
 ) -> str:
-    """`push` of what `save(folder)` writes into a new folder of the repository's name."""
+    """`push` of what `save(folder)` writes into a copy of what is on the Hub; raises as
+    `Storable.push_to_hub`."""
     _check_repo(repo)
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / repo.rpartition("/")[2]
+        with contextlib.suppress(FileNotFoundError):  # a new model
+            download(repo, folder, token=token)
         save(folder)
         return push(folder, repo, private=private, token=token, message=message)
 
@@ -167,7 +227,9 @@ def models(owner: str | None = None, *, token: str | None = None) -> list[Model]
     return sorted((_model(info) for info in found), key=lambda model: model.name)
 
 
-def download(name: str, folder: Path | None = None, *, force: bool = False) -> tuple[Path, str]:
+def download(
+    name: str, folder: Path | None = None, *, force: bool = False, token: str | None = None
+) -> tuple[Path, str]:
     """All files of a Hub model, checked as `pretrained.check_folder` does.
 
     Args:
@@ -175,6 +237,7 @@ def download(name: str, folder: Path | None = None, *, force: bool = False) -> t
         folder: where to copy them; a new or empty folder, or one that holds weights, which are
             replaced. Default: they stay in the cache of huggingface_hub.
         force: files that are in the cache are fetched again.
+        token: default: HF_TOKEN, or the token of `hf auth login`.
 
     Returns:
         Their folder, and "owner/name@commit".
@@ -186,18 +249,18 @@ def download(name: str, folder: Path | None = None, *, force: bool = False) -> t
     """
     parts = remote.split(name)
     if parts is None:
-        raise ValueError(f"{name!r} is no model of the Hub; write owner/name or owner/name@revision")
+        raise ValueError(
+            f"{name!r} is no model of the Hub; write owner/name or owner/name@revision"
+        )
     repo, revision = parts
     if folder is not None:
         pretrained.check_free(folder, *pretrained.KINDS)
-    (config_path,) = remote.fetch(repo, (pretrained.CONFIG,), revision, force=force)
+    (config_path,) = remote.fetch(repo, (pretrained.CONFIG,), revision, force=force, token=token)
     commit = remote.commit_of(config_path)
     names = [pretrained.CONFIG, *pretrained.files_of(pretrained.parse_config(config_path))]
-    paths = list(remote.fetch(repo, names, commit, force=force))
-    try:
-        paths += remote.fetch(repo, (pretrained.CARD,), commit, force=force)
-    except FileNotFoundError:  # weights are whole without a card
-        pass
+    paths = list(remote.fetch(repo, names, commit, force=force, token=token))
+    with contextlib.suppress(FileNotFoundError):  # weights are whole without a card
+        paths += remote.fetch(repo, (pretrained.CARD,), commit, force=force, token=token)
     with tempfile.TemporaryDirectory() as temporary:
         checked = Path(temporary) / repo.rpartition("/")[2]
         checked.mkdir()
@@ -214,43 +277,57 @@ def download(name: str, folder: Path | None = None, *, force: bool = False) -> t
     return folder, f"{repo}@{commit}"
 
 
-def card(text: str, config: Mapping[str, Any], name: str, repo: str) -> str:
-    """A model card as it is pushed: its front matter completed from config.json (library, tags,
-    data, and figures as model-index), and its lines of use with the repository's name.
+def _check_repo(repo: str) -> None:
+    parts = remote.split(repo)
+    if parts is None or parts[1] is not None:
+        raise ValueError(f"{repo!r} is no name of a Hub model; write owner/name")
 
-    Args:
-        text: of the README.md.
-        config: of the weights.
-        name: of the weights folder, which the lines of use may have.
-        repo: "owner/name".
 
-    Raises:
-        ValueError: the front matter is no YAML mapping.
-    """
-    import yaml  # of huggingface_hub
-    from huggingface_hub import ModelCard, ModelCardData
-
-    if not text.startswith("---"):
-        text = f"---\nlibrary_name: {LIBRARY}\n---\n\n{text}"
+def _look_up(api: HfApi, repo: str) -> ModelInfo | None:
+    """What is on the main branch; None where there is no such model, or none to be seen."""
     try:
-        whole = ModelCard(text)
-    except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise ValueError(f"the front matter of {name}/{pretrained.CARD} is none: {error}") from error
-    data = whole.data
-    assert isinstance(data, ModelCardData)
-    kinds = [kind for kind in pretrained.KINDS if kind in config]
-    data.library_name = LIBRARY
-    data.tags = list(dict.fromkeys((*(data.tags or ()), *TAGS, *kinds)))
-    training = config.get("training")
-    if isinstance(training, Mapping) and not data.datasets:
-        # the last part alone: what stands before it is a folder of ours, no owner on the Hub
-        sets = [re.sub(r"[^\w.-]+", "-", str(x).rpartition("/")[2]) for x in training["data"]]
-        data.datasets = sorted({*sets}) or None
-    if not data.eval_results:
-        data.eval_results = results(config.get("figures"), name) or None
-    if data.eval_results:
-        data.model_name, data.metrics = repo.rpartition("/")[2], ["accuracy"]
-    for before, after in ((f'weights="{name}"', "weights"), (f'from_pretrained("{name}"', "name")):
-        said = f'weights="{repo}"' if after == "weights" else f'from_pretrained("{repo}"'
-        whole.text = whole.text.replace(before, said)
-    return str(whole)
+        return remote.ask(
+            lambda seconds: api.model_info(repo, files_metadata=True, timeout=seconds), repo
+        )
+    except FileNotFoundError:
+        return None
+
+
+def _hashes(info: ModelInfo | None) -> dict[str, str | None]:
+    """By name, the SHA-256 of large files and git's SHA-1 of the others."""
+    siblings = info.siblings if info is not None else None
+    return {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id for s in siblings or ()}
+
+
+def _stale(there: Mapping[str, str | None], files: Sequence[Upload]) -> list[str]:
+    """Files of earlier weights, which the new config.json does not name."""
+    kept = {file.name for file in files}
+    return [name for name in pretrained.HASHED.values() if name in there and name not in kept]
+
+
+def _model(info: ModelInfo) -> Model:
+    tags = info.tags or []
+    terms = next((tag.partition(":")[2] for tag in tags if tag.startswith("license:")), None)
+    kinds = tuple(kind for kind in pretrained.KINDS if kind in tags)
+    return Model(info.id, info.sha, kinds, terms, bool(info.private))
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without huggingface_hub's progress bars, which its uploads show whatever they are told. Its
+    own switch is for the whole process and is set back afterwards."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled():
+        yield  # as the user set it
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()

@@ -140,7 +140,12 @@ def reach(about: str) -> None:
 
 
 def fetch(
-    repo: str, names: Sequence[str], revision: str | None = None, *, force: bool = False
+    repo: str,
+    names: Sequence[str],
+    revision: str | None = None,
+    *,
+    force: bool = False,
+    token: str | None = None,
 ) -> tuple[Path, ...]:
     """Files of a Hub model in the cache, all of one commit, the name of their folder
     (`commit_of`). The first must be in the model.
@@ -150,6 +155,7 @@ def fetch(
         names: of the files.
         revision: branch, tag or commit; default: the main branch.
         force: files that are in the cache are fetched again.
+        token: default: HF_TOKEN, or the token of `hf auth login`.
 
     Raises:
         ConnectionError, PermissionError, FileNotFoundError, ValueError: as `ask`. Of an unreachable
@@ -166,7 +172,7 @@ def fetch(
         # The same question comes first in hf_hub_download, which asks it for 25 seconds.
         ask(
             lambda seconds: get_hf_file_metadata(
-                hf_hub_url(repo, names[0], revision=revision), timeout=seconds
+                hf_hub_url(repo, names[0], revision=revision), token=token, timeout=seconds
             ),
             about,
         )
@@ -177,9 +183,9 @@ def fetch(
             error.__cause__
         )
     # With its branch or tag, the first one also notes in the cache which commit that is.
-    first = _download(repo, names[0], revision, force, about)
+    first = _download(repo, names[0], revision, force, token, about)
     commit = commit_of(first)
-    return (first, *(_download(repo, name, commit, force, about) for name in names[1:]))
+    return (first, *(_download(repo, name, commit, force, token, about) for name in names[1:]))
 
 
 def commit_of(path: Path) -> str:
@@ -219,7 +225,9 @@ class _Silent:
         return lambda *_, **__: None
 
 
-def _download(repo: str, name: str, revision: str | None, force: bool, about: str) -> Path:
+def _download(
+    repo: str, name: str, revision: str | None, force: bool, token: str | None, about: str
+) -> Path:
     from huggingface_hub import hf_hub_download
 
     silent: Any = _Silent
@@ -230,6 +238,7 @@ def _download(repo: str, name: str, revision: str | None, force: bool, about: st
             revision=revision,
             library_name="learned_downscale",
             force_download=force,
+            token=token,
             etag_timeout=patience(),
             tqdm_class=silent,
         )

@@ -22,6 +22,7 @@ FLOORS = [
     {"pixels"},
     {"core"},
     {"hub"},
+    {"saving", "front_matter"},
     {"pretrained"},
     {"remote", "plan", "files"},
 ]

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from learned_downscale import pretrained
 from learned_downscale.core.arguments import check_whole
 from learned_downscale.core.qim import check_qim
+from learned_downscale.hub import Storable
 
 
-class Decoder(nn.Module):
+class Decoder(Storable, nn.Module):
     """Reconstructs an RGB image at `factor` times the thumbnail's width and height.
 
         large = bicubic(x) + layers(x)
@@ -63,8 +64,9 @@ class Decoder(nn.Module):
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Decoder:
         """The decoder of a downscaler: bundled ("x4-machine", "x4-jpeg", "x2-machine"), a folder,
-        or a model of the Hugging Face Hub. In evaluation mode, frozen; `requires_grad_()` unfreezes
-        it. See `learned_downscale.pretrained.load` for what is checked and raised.
+        or a model of the Hugging Face Hub ("owner/name" or "owner/name@revision"). In evaluation
+        mode, frozen; `requires_grad_()` unfreezes it. See `learned_downscale.pretrained.load` for
+        what is checked and raised.
         """
         return pretrained.load(cls, name, revision=revision)
 

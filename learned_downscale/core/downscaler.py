@@ -43,6 +43,7 @@ from learned_downscale.core.tensors import (
     quantise,
     round_through,
 )
+from learned_downscale.hub import Storable
 from learned_downscale.plan import reduction, takes_patches
 
 # Weights are integers in [-63, 63]: with 64 or more, processors without VNNI saturate the sum of
@@ -79,7 +80,7 @@ def integer_weight(weight: Tensor, zero_sum: bool = False) -> tuple[Tensor, int]
     return q, shift
 
 
-class Downscaler(nn.Module):
+class Downscaler(Storable, nn.Module):
     """Makes a thumbnail that is `factor` times smaller in width and height.
 
     Args:
@@ -130,7 +131,7 @@ class Downscaler(nn.Module):
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Downscaler:
         """Bundled weights ("x2", "x4", "x2-machine", "x4-machine", "x4-jpeg"), a folder, or a model
-        of the Hugging Face Hub.
+        of the Hugging Face Hub ("owner/name" or "owner/name@revision").
 
         See `learned_downscale.pretrained.load` for what is checked and raised.
         """

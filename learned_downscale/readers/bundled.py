@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 
-from learned_downscale import pretrained
+from learned_downscale import hub, pretrained, saving
 from learned_downscale.api import resize
 from learned_downscale.core.arguments import check_flag, check_number, check_whole
 from learned_downscale.core.decoder import Decoder
@@ -141,6 +141,48 @@ class ThumbnailClassifier:
             raise ValueError(
                 f"the config.json of {name} does not fit: {type(error).__name__}: {error}"
             ) from error
+
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
+        """Write the classifier into a weights folder, for `from_pretrained`: config.json,
+        safetensors (float16), a plain card. Weights that the folder holds are replaced.
+
+        Args:
+            folder: a new one, or one that holds weights.
+            license: of the weights, as the Hub names it ("apache-2.0").
+
+        Raises:
+            FileExistsError: the folder holds something else.
+            ValueError: the folder's config.json is damaged.
+        """
+        self._save(Path(folder), license)
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        license: str | None = None,
+        message: str | None = None,
+    ) -> str:
+        """Send the classifier to a model "owner/name" of the Hugging Face Hub; arguments, result
+        and errors are those of `Downscaler.push_to_hub`."""
+
+        def save(folder: Path) -> None:
+            self._save(folder, license)
+
+        return hub.push_saved(repo, save, private=private, token=token, message=message)
+
+    def _save(self, folder: Path, license: str | None) -> None:
+        pairs = zip(self.wordnet_ids, self.labels, strict=True)
+        about = {
+            "classes": [{"wordnet_id": wordnet, "label": label} for wordnet, label in pairs],
+            "threshold": self.threshold,
+            "temperature": self.temperature,
+            "sizes": asdict(self.sizes),
+        }
+        decoder = [] if self.decoder is None else [self.decoder]
+        saving.save_networks(folder, [self.network, *decoder], license, **about)
 
     def __call__(self, images: Any, *, channel_order: ChannelOrder = "rgb") -> Any:
         """Classify thumbnails.
