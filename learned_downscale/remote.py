@@ -85,6 +85,8 @@ def explained(error: BaseException, about: str) -> BaseException:
     """What went wrong in plain words, as `ask` raises it; errors that are not the Hub's stay."""
     from huggingface_hub import constants, errors
 
+    if type(error) is RuntimeError and error.__cause__ is not None:
+        error = error.__cause__  # of an upload in a thread
     hub = f"the Hub ({constants.ENDPOINT})"
     login = "set HF_TOKEN or log in with `hf auth login`"
     if isinstance(error, errors.OfflineModeIsEnabled):
