@@ -317,7 +317,7 @@ def _no_bars() -> Iterator[None]:
     """Without huggingface_hub's progress bars, which its uploads show whatever they are told. Its
     own switch is for the whole process and is set back afterwards."""
     from huggingface_hub import constants
-    from huggingface_hub.utils import (
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,

@@ -233,7 +233,12 @@ def check_folder(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / CONFIG} describes {' and '.join(kinds) or 'no network'}")
     for kind in kinds:
         _parse(folder / CONFIG, kind, "decoder_sha256" if kind == "decoder" else "sha256")
+    wanted = {DECODER if kind == "decoder" else MODEL for kind in kinds}
     named = files_of(config)
+    if undescribed := {*named} - wanted - {ONNX}:
+        raise ValueError(
+            f"{folder / CONFIG} names {', '.join(undescribed)}, but describes no network of it"
+        )
     others = {path.name for path in folder.iterdir() if path.name[0] != "."}
     if extra := sorted(others - {CONFIG, CARD, *named}):
         raise ValueError(

@@ -77,7 +77,7 @@ def ask(question: Callable[[float], T], about: str) -> T:
         error = TimeoutError(f"no answer in {seconds:g} s")
         raise explained(error, about) from None
     if well:
-        return answer  # type: ignore[no-any-return]
+        return answer
     raise explained(answer, about) from answer
 
 

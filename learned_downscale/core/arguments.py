@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+from numbers import Integral
 
 
 def check_whole(name: str, value: object, low: int, high: int) -> None:
@@ -15,7 +15,7 @@ def check_whole(name: str, value: object, low: int, high: int) -> None:
 
 def check_number(name: str, value: object, low: float, high: float) -> None:
     """Raise ValueError if a value is no finite number from low to high; True and False are none."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"{name} is {value!r}; it must be a number")
     if not low <= value <= high:
         raise ValueError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
