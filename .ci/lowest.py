@@ -39,11 +39,12 @@ TESTS = (
 
 
 def lowest(project: dict[str, Any]) -> list[str]:
-    """The requirements of the package and of EXTRAS, each at its lowest version."""
+    """The requirements of the package and of EXTRAS, each at its lowest version
+    (with its latest patch)."""
     wanted = [*project["dependencies"]]
     for extra in EXTRAS:
         wanted += project["optional-dependencies"][extra]
-    return [re.sub(r">=([\w.]+).*", r"==\1", requirement) for requirement in wanted]
+    return [re.sub(r">=([\w.]+).*", r"==\1.*", requirement) for requirement in wanted]
 
 
 def main() -> None:

@@ -216,7 +216,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def create(self, wanted: dict[str, Any]) -> None:
         name = f"{wanted['organization']}/{wanted['name']}"
-        repository = Repository(private=wanted.get("visibility") == "private")
+        # huggingface_hub 1 says private, 2 says visibility
+        private = wanted.get("private") is True or wanted.get("visibility") == "private"
+        repository = Repository(private=private)
         repository.commit({".gitattributes": b"*.safetensors filter=lfs\n"})
         self.server.repositories[name] = repository
         self.answer(200, {"url": f"{self.server.url}/{name}"})
