@@ -177,7 +177,7 @@ class Storable:
             "owner/name@commit", which `from_pretrained` takes.
 
         Raises:
-            ValueError: the name is none of a Hub model.
+            ValueError: the name is none of a Hub model, or the model holds a classifier.
             PermissionError: there is no token, or it may not write.
             ConnectionError: the Hub cannot be reached (within 5 seconds).
         """
@@ -203,7 +203,13 @@ def push_saved(
         folder = Path(parent) / repo.rpartition("/")[2]
         with contextlib.suppress(FileNotFoundError):  # a new model
             download(repo, folder, token=token)
-        save(folder)
+        try:
+            save(folder)
+        except FileExistsError as error:
+            raise ValueError(
+                f"{repo} holds weights of another kind (a classifier, or a downscaler or decoder), "
+                "which are not replaced: name another model"
+            ) from error
         return push(folder, repo, private=private, token=token, message=message)
 
 

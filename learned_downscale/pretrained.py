@@ -159,15 +159,15 @@ _EXPORT = "make it with `learned-downscale export {}`"
 
 
 def pinned(name: Any, revision: str | None = None) -> tuple[Any, str | None]:
-    """("owner/name", commit) of a Hub model, so that all that is loaded later is of one commit;
-    what is no Hub model comes back as it is. Raises as `load`."""
+    """("owner/name@commit", None) of a Hub model, so that all that is loaded later is of one
+    commit; what is no Hub model comes back as it is. Raises as `load`."""
     parts = None
     if isinstance(name, str) and not any(is_bundled(name, k) for k in KINDS):
         parts = None if Path(name).is_dir() else remote.split(name, revision)
     if parts is None:
         return name, revision
     (path,) = remote.fetch(parts[0], (CONFIG,), parts[1])
-    return parts[0], remote.commit_of(path)
+    return f"{parts[0]}@{remote.commit_of(path)}", None
 
 
 def parse_config(path: Path) -> dict[str, Any]:

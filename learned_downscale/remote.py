@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_REPO = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def split(name: str | Path, revision: str | None = None) -> tuple[str, str | None] | None:
@@ -32,7 +33,7 @@ def split(name: str | Path, revision: str | None = None) -> tuple[str, str | Non
     if not isinstance(name, str) or name.startswith((".", "/", "~")):
         return None
     repo, at, named = name.partition("@")
-    if repo.count("/") != 1 or "\\" in repo or not all(repo.split("/")):
+    if _REPO.fullmatch(repo) is None:
         return None
     if at and not named:
         raise ValueError(f"{name!r} names no revision after the @; write one, or leave the @ out")

@@ -11,20 +11,17 @@ from typing import Any
 from learned_downscale import pretrained
 from learned_downscale.pretrained import Network
 
-# Kinds that share model.safetensors: a folder holds one of them.
-_SHARED = {"downscaler": "classifier", "classifier": "downscaler"}
-
 
 def save_networks(
     folder: Path, networks: Sequence[Network], license: str | None = None, **about: Any
 ) -> None:
-    """Write networks into a weights folder: a new one, or one that holds weights, whose other
-    networks stay.
+    """Write networks into a weights folder: a new one, or one that holds weights of this sort. A
+    downscaler and its decoder share a folder, and the other one stays; a classifier comes whole.
 
     Where weights are replaced, what described them goes: figures, training, model.onnx, card.
 
     Args:
-        folder: new, empty, or a weights folder.
+        folder: new, empty, or a weights folder of such networks.
         networks: that belong together.
         license: of the weights, as the Hub names it ("apache-2.0"); None keeps what an earlier call
             said.
@@ -38,6 +35,12 @@ def save_networks(
     old: dict[str, Any] = {}
     if (folder / pretrained.CONFIG).is_file():
         old = pretrained.parse_config(folder / pretrained.CONFIG)
+    classifies = "classifier" in [network.kind for network in networks]
+    if old and ("classifier" in old) != classifies:
+        raise FileExistsError(
+            f"{folder} holds weights of another kind (a classifier, or a downscaler or decoder), "
+            "which are not replaced: name a new folder"
+        )
     contents = {network.file: pretrained.serialised(network) for network in networks}
     new: dict[str, Any] = dict(about)
     for network in networks:
@@ -59,15 +62,14 @@ def save_networks(
 
 
 def _others(old: Mapping[str, Any], networks: Sequence[Network]) -> dict[str, Any]:
-    """What stays of a config.json: the networks that are not replaced, and the licence."""
+    """What stays of a config.json: a downscaler or decoder that is not replaced, and the
+    licence."""
     replaced = {network.kind for network in networks}
-    replaced |= {_SHARED[kind] for kind in replaced if kind in _SHARED}
     keys = {"downscaler": "sha256", "decoder": "decoder_sha256"}
-    kept = {kind: key for kind, key in keys.items() if kind in old and kind not in replaced}
-    parts = [*kept, *kept.values(), "license"]
-    if "classifier" in old and "classifier" not in replaced:
-        parts += ["classifier", "sha256", "classes", "threshold", "temperature", "sizes"]
-    return {key: old[key] for key in parts if key in old}
+    kept = ["license"]
+    if "classifier" not in replaced:
+        kept += [key for pair in keys.items() if pair[0] not in replaced for key in pair]
+    return {key: old[key] for key in kept if key in old}
 
 
 def plain_card(name: str, config: Mapping[str, Any]) -> str:

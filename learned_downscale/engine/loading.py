@@ -41,8 +41,7 @@ def stamp(name: str | Path) -> Stamp:
 
 @lru_cache(maxsize=32)
 def pinned(name: str, revision: str | None) -> tuple[str, str | None]:
-    """(name, commit) of a Hub model, once a process; other names as they are. Raises as
-    `pretrained.load`."""
+    """`pretrained.pinned`, asked once a process; raises as `pretrained.load`."""
     return pretrained.pinned(name, revision)
 
 

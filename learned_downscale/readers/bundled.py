@@ -144,10 +144,10 @@ class ThumbnailClassifier:
 
     def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
         """Write the classifier into a weights folder, for `from_pretrained`: config.json,
-        safetensors (float16), a plain card. Weights that the folder holds are replaced.
+        safetensors (float16), a plain card.
 
         Args:
-            folder: a new one, or one that holds weights.
+            folder: a new one, or one that holds a classifier, which is replaced.
             license: of the weights, as the Hub names it ("apache-2.0").
 
         Raises:
