@@ -223,6 +223,15 @@ def test_sixteen_bits_become_eight_with_a_word() -> None:
     assert deep.changes == () and np.array_equal(deep.image, samples)
 
 
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_where_pillow_is_right_in_8_bits(planar: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    samples, content = written(("uint16", 3, "rgb", (), planar, False, "zstd", False, "<"))
+    opened = open_image(content, deep=True)
+    assert opened.changes == ("16 bits to 8",)
+    assert np.array_equal(opened.image, samples >> 8)
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_deep_colours_are_written(dtype: str, channels: int) -> None:

@@ -36,6 +36,10 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
         super().load_prepare()
 
 
+class UnknownLayoutError(ValueError):
+    """Pillow has no mode for what a file holds, or the file is damaged."""
+
+
 @contextmanager
 def identified(
     file: BinaryIO, max_pixels: float | None, page: Page | None = None
@@ -111,7 +115,8 @@ def decoder_errors(page: Page | None = None) -> Iterator[None]:
                 "read; save it as contiguous 8- or 16-bit grey or RGB, with no compression, LZW or "
                 "deflate"
             )
-        raise ValueError(what) from error
+        unknown = isinstance(error, (SyntaxError, KeyError, TypeError, IndexError))
+        raise (UnknownLayoutError if unknown else ValueError)(what) from error
 
 
 def check_size(size: tuple[int, int], max_pixels: float | None) -> None:

@@ -16,7 +16,12 @@ from PIL import Image, ImageFile
 
 from learned_downscale.files import chunks, directories, samples
 from learned_downscale.files.colours import with_colour
-from learned_downscale.files.identity import check_size, decoder_errors, identified
+from learned_downscale.files.identity import (
+    UnknownLayoutError,
+    check_size,
+    decoder_errors,
+    identified,
+)
 from learned_downscale.files.metadata import (
     ORIENTATION,
     Metadata,
@@ -189,24 +194,35 @@ def open_page(
     metadata = read_tiff_metadata(file, page)
     reader = samples.reader_of(page)
     if reader == "Pillow":
-        with identified(file, max_pixels, page) as image:
-            with decoder_errors(page):
-                image.seek(page.index)
-                image.load()  # which turns it, too
-            upright = _with_alpha(image)
-            upright.info = {k: v for k, v in upright.info.items() if k not in _OF_TIFF}
-            changes = _cmyk_changes(page)
+        try:
+            upright = _load_page(file, page, max_pixels)
+        except UnknownLayoutError:
+            reader = "tifffile"
+        else:
+            changes = _halved(page, upright)
             return Opened(upright, upright.size, "TIFF", metadata, changes=changes)
     check_size(page.size, max_pixels)
     pixels = samples.read_page(file, page, reader)
     pixels = turned(pixels, page.one(directories.ORIENTATION, 1))
     opened = _of_samples(pixels, "TIFF", metadata, deep)
-    return replace(opened, changes=(*_cmyk_changes(page), *opened.changes))
+    return replace(opened, changes=_halved(page, opened.image))
 
 
-def _cmyk_changes(page: directories.Page) -> tuple[str, ...]:
-    deep = page.bits > 8 and page.one(directories.PHOTOMETRIC, 0) == 5
-    return (f"{page.bits} bits to 8",) if deep else ()
+def _load_page(file: BinaryIO, page: directories.Page, max_pixels: float | None) -> Image.Image:
+    with identified(file, max_pixels, page) as image:
+        with decoder_errors(page):
+            image.seek(page.index)
+            image.load()  # which turns it, too
+        upright = _with_alpha(image)
+        upright.info = {k: v for k, v in upright.info.items() if k not in _OF_TIFF}
+        return upright
+
+
+def _halved(page: directories.Page, image: Any) -> tuple[str, ...]:
+    """What is lost of samples of more than 8 bits in an image that is of 8 bits."""
+    lost = page.bits > 8 and getattr(image, "mode", "") in ("LA", "RGB", "RGBA", "CMYK")
+    kind = "floats" if page.sample_format == 3 else f"{page.bits} bits"
+    return (f"{kind} to 8 bits" if kind == "floats" else f"{kind} to 8",) if lost else ()
 
 
 def _of_samples(pixels: Any, kind: str, metadata: Metadata, deep: bool) -> Opened:

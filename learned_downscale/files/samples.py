@@ -24,9 +24,37 @@ _DEEP = ("uint16", "float16", "float32", "float64")
 
 
 def reader_of(page: Page) -> str:
-    """Who reads a page of a TIFF right: "Pillow", "OpenCV" (16-bit colours) or "tifffile".
+    """Who reads a page of a TIFF right: "Pillow", "OpenCV" (16-bit colours) or "tifffile". Where
+    tifffile is needed for the low bits alone and is not installed, Pillow."""
+    reader = _best_reader(page)
+    if reader == "tifffile" and _is_right_in_8_bits(page) and not _has_tifffile():
+        return "Pillow"
+    return reader
 
-    Pillow takes without a word: planar samples of 16 bits, uncompressed, for contiguous ones;
+
+def _has_tifffile() -> bool:
+    try:
+        import tifffile  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _is_right_in_8_bits(page: Page) -> bool:
+    """Whether Pillow reads the upper 8 of 16 bits right."""
+    compression = page.one(directories.COMPRESSION, 1)
+    planar = page.one(directories.PLANAR, 1) == 2
+    return (
+        (page.bits, page.sample_format) == (16, 1)
+        and page.one(directories.PHOTOMETRIC, 0) in (2, 5)
+        and compression in _PILLOW
+        and not (planar and compression == 1)
+        and page.tags.get(directories.EXTRA, ()) in ((), (0,), (2,))
+    )
+
+
+def _best_reader(page: Page) -> str:
+    """Pillow takes without a word: planar samples of 16 bits, uncompressed, for contiguous ones;
     planar grey with alpha for something else; 16-bit grey where 0 is white for grey where 0 is
     black; signed 8 bits for unsigned ones; and it leaves 32 bits and signed 16 bits in the other
     byte order where they are compressed."""
