@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 import struct
@@ -21,13 +20,14 @@ CHOICES = ("keep", "strip", "strip-gps")
 
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825  # camera settings; position
 SUB_IFDS = (EXIF_IFD, GPS_IFD)
+FIRST = 0  # the directory that holds the others
+_SIZES = {FIRST: (0x0100, 0x0101), EXIF_IFD: (0xA002, 0xA003)}  # tags of the width and the height
 ORIENTATION = 0x0112
 # Tags of a TIFF that describe the photo and that Pillow can write: title, maker, model, software,
 # date, artist, copyright. Its other tags describe how the pixels are stored.
 DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 # Tags of a TIFF beside its pixels
 _X_DENSITY, _Y_DENSITY, _UNIT, _TIFF_XMP, _TIFF_IPTC, _PROFILE = 282, 283, 296, 700, 33723, 34675
-_SIZES = ((0x0100, 0x0101), (0xA002, 0xA003))  # of the first directory and of the camera settings
 _MAKER_NOTE, _INTEROPERABILITY = 0x927C, 0xA005
 _COLOUR = ("icc_profile", "srgb", "gamma", "chromaticity", "cicp")
 _MOST_IN_JPEG = 65533  # bytes of one marker
@@ -74,13 +74,13 @@ class Metadata:
             return self
         if choice == "strip":
             return Metadata(colour=self.colour, dpi=self.dpi)
-        exif = copy.deepcopy(self.exif)
-        _remove(exif, GPS_IFD)
-        exif.get_ifd(EXIF_IFD).pop(_MAKER_NOTE, None)
+        tags = tags_of(self.exif)
+        tags[GPS_IFD].clear()
+        tags[EXIF_IFD].pop(_MAKER_NOTE, None)
         xmp = None if self.xmp is None else without_properties(self.xmp, r"\w+:[Gg][Pp][Ss]\w*")
         return replace(
             self,
-            exif=exif,
+            exif=exif_of(tags),
             xmp=None if xmp is None or _says_gps(xmp) else xmp,
             comment=None if self.comment is None or _says_gps(self.comment) else self.comment,
             text=tuple(
@@ -100,14 +100,16 @@ class Metadata:
         """
         exif, bad = writable(self.exif)
         lost = [f"EXIF without {', '.join(bad)}, which cannot be written"] if bad else []
-        _set_size(exif, size)
-        if kind == "TIFF":
-            exif = _for_tiff(exif)
-        elif kind == "JPEG" and len(exif.tobytes()) > _MOST_IN_JPEG:
-            exif.get_ifd(EXIF_IFD).pop(_MAKER_NOTE, None)
+        tags = tags_of(exif)
+        for part, names in _SIZES.items():
+            tags[part].update({k: v for k, v in zip(names, size, strict=True) if k in tags[part]})
+        if kind == "TIFF":  # its other tags would describe the storage of other pixels
+            tags[FIRST] = {tag: tags[FIRST][tag] for tag in DESCRIPTIVE if tag in tags[FIRST]}
+        if kind == "JPEG" and len(exif_of(tags).tobytes()) > _MOST_IN_JPEG:
+            tags[EXIF_IFD].pop(_MAKER_NOTE, None)
             lost.append("EXIF without the maker's notes, which are too long for JPEG")
-            if len(exif.tobytes()) > _MOST_IN_JPEG:
-                exif, lost[-1] = Image.Exif(), "without EXIF, which is too long for JPEG"
+            if len(exif_of(tags).tobytes()) > _MOST_IN_JPEG:
+                tags, lost[-1] = {}, "without EXIF, which is too long for JPEG"
         xmp = None if self.xmp is None else of_thumbnail(self.xmp, size)
         if self.xmp is not None and xmp is None:
             lost.append("without XMP, which is broken")
@@ -121,7 +123,7 @@ class Metadata:
         }
         if self.iptc and kind == "JPEG" and len(self.iptc) > _MOST_IN_JPEG - 40:
             holds["iptc"] = False
-        kept: dict[str, Any] = {"exif": exif, "xmp": xmp}
+        kept: dict[str, Any] = {"exif": exif_of(tags), "xmp": xmp}
         for name, fits in holds.items():
             if not fits and getattr(self, name):
                 lost.append(f"without {_NAMES[name]}, which {kind} does not hold")
@@ -142,13 +144,13 @@ def read_metadata(image: Image.Image) -> Metadata:
     """
     info = image.info
     with exif_errors():
-        exif = copy.deepcopy(image.getexif())
-        exif.pop(ORIENTATION, None)
+        tags = tags_of(image.getexif())
+        tags[FIRST].pop(ORIENTATION, None)
     comment, blocks = info.get("comment"), info.get("photoshop")
     iptc = blocks.get(0x0404) if isinstance(blocks, dict) else None
     text = [pair for pair in info.items() if all(isinstance(part, str) for part in pair)]
     return Metadata(
-        exif=exif,
+        exif=exif_of(tags),
         colour={name: info[name] for name in _COLOUR if info.get(name) is not None},
         dpi=_dpi(info.get("dpi")),
         xmp=_bytes(info.get("xmp")),
@@ -167,20 +169,16 @@ def read_tiff_metadata(file: BinaryIO, page: Page) -> Metadata:
         ValueError: its tags are broken.
     """
     with exif_errors():
-        tiff, exif = Image.Exif(), Image.Exif()
+        tiff = Image.Exif()
         tiff.endian, tiff.bigtiff = page.endian, page.big
         tiff.load_from_fp(file, page.offset)
-        exif.update({tag: tiff[tag] for tag in DESCRIPTIVE if tag in tiff})
-        for part in SUB_IFDS:
-            tags = dict(tiff.get_ifd(part)) if part in tiff else {}
-            tags.pop(_INTEROPERABILITY, None)  # a place in the file
-            if tags:
-                exif.get_ifd(part).update(tags)
+        tags = tags_of(tiff)
+        tags[FIRST] = {tag: tags[FIRST][tag] for tag in DESCRIPTIVE if tag in tags[FIRST]}
         scale = {2: 1.0, 3: 2.54}.get(tiff.get(_UNIT, 2))
         x, y = tiff.get(_X_DENSITY), tiff.get(_Y_DENSITY)
         profile, iptc = tiff.get(_PROFILE), tiff.get(_TIFF_IPTC)
         return Metadata(
-            exif=exif,
+            exif=exif_of(tags),
             colour={"icc_profile": profile} if isinstance(profile, bytes) and profile else {},
             dpi=_dpi((x, y), scale) if scale and x and y else None,
             xmp=_bytes(tiff.get(_TIFF_XMP)),
@@ -220,42 +218,54 @@ def iptc_segment(iptc: bytes) -> bytes:
     return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
 
 
-def writable(exif: Image.Exif) -> tuple[Image.Exif, list[str]]:
-    """EXIF data without the tags that cannot be written (text where a number belongs), and which
-    these are."""
-    kept, lost = copy.deepcopy(exif), []
-    for part in (None, *SUB_IFDS):
-        tags: Any = kept if part is None else kept.get_ifd(part)
-        for tag in [tag for tag in tags if tag not in SUB_IFDS]:
-            alone = Image.Exif()
-            (alone if part is None else alone.get_ifd(part))[tag] = tags[tag]
-            try:
-                alone.tobytes()
-            except Exception:  # Pillow raises many kinds
-                del tags[tag]
-                lost.append(ExifTags.TAGS.get(tag, hex(tag)))
-    return kept, lost
+Tags = dict[int, dict[int, Any]]
 
 
-def _set_size(exif: Image.Exif, size: tuple[int, int]) -> None:
-    parts: tuple[Any, ...] = (exif, exif.get_ifd(EXIF_IFD))
-    for tags, names in zip(parts, _SIZES, strict=True):
-        for tag, value in zip(names, size, strict=True):
-            if tag in tags:
-                tags[tag] = value
+def tags_of(exif: Image.Exif) -> Tags:
+    """EXIF data by directory (FIRST, EXIF_IFD, GPS_IFD), in dictionaries of their own."""
+    tags: Tags = {FIRST: {tag: exif[tag] for tag in exif if tag not in SUB_IFDS}}
+    for part in SUB_IFDS:
+        given = exif.get(part)
+        if not isinstance(given, dict):
+            # get_ifd adds an empty directory where there is none
+            there = part in exif or part in getattr(exif, "_ifds", {part: None})
+            given = exif.get_ifd(part) if there else {}
+        tags[part] = dict(given)
+    if not isinstance(tags[EXIF_IFD].get(_INTEROPERABILITY, {}), dict):  # a place in the file
+        tags[EXIF_IFD][_INTEROPERABILITY] = dict(exif.get_ifd(_INTEROPERABILITY))
+    if not tags[EXIF_IFD].get(_INTEROPERABILITY):
+        tags[EXIF_IFD].pop(_INTEROPERABILITY, None)
+    return tags
 
 
-def _for_tiff(exif: Image.Exif) -> Image.Exif:
-    """Without the tags that would describe the storage of other pixels."""
-    exif = copy.deepcopy(exif)
-    for tag in set(exif) - {*DESCRIPTIVE, *SUB_IFDS}:
-        del exif[tag]
+def exif_of(tags: Tags) -> Image.Exif:
+    """EXIF data of what `tags_of` gives, without empty directories."""
+    exif = Image.Exif()
+    exif.update(tags.get(FIRST, {}))
+    for part in SUB_IFDS:
+        if tags.get(part):
+            exif.get_ifd(part).update(tags[part])
     return exif
 
 
-def _remove(exif: Image.Exif, part: int) -> None:
-    exif.get_ifd(part).clear()
-    exif.pop(part, None)
+def has_exif(exif: Image.Exif) -> bool:
+    """Whether there is anything in it."""
+    return any(tags_of(exif).values())
+
+
+def writable(exif: Image.Exif) -> tuple[Image.Exif, list[str]]:
+    """EXIF data without the tags that cannot be written (text where a number belongs), and which
+    these are."""
+    tags, lost = tags_of(exif), []
+    for part, found in tags.items():
+        for tag in list(found):
+            try:
+                exif_of({part: {tag: found[tag]}}).tobytes()
+            except Exception:  # Pillow raises many kinds
+                del found[tag]
+                names = ExifTags.GPSTAGS if part == GPS_IFD else ExifTags.TAGS
+                lost.append(names.get(tag, hex(tag)))
+    return exif_of(tags), lost
 
 
 # -- XMP ------------------------------------------------------------------------------------------

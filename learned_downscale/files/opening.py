@@ -252,6 +252,7 @@ def load(
         _amend(image, header)
         if header.is_deep and not getattr(image, "is_animated", False):
             return _load_deep(image, header, deep)
+    depth = _depth(image, header)
     with exif_errors():
         orientation = image.getexif().get(ORIENTATION, 1) if kind in _JPEGS else 1
     with decoder_errors():
@@ -273,7 +274,7 @@ def load(
         size if kind in _JPEGS else upright.size,
         "JPEG" if kind == "MPO" else kind,
         metadata,
-        changes=_lost_depth(image, header),
+        changes=(f"{depth} bits to 8",) if depth > 8 else (),
     )
 
 
@@ -291,11 +292,11 @@ def _load_deep(image: ImageFile.ImageFile, header: chunks.Header, deep: bool) ->
     assert image.fp is not None
     image.fp.seek(0)
     pixels = samples.read_png(image.fp.read(), header.transparent)
-    image.info.pop("transparency", None)  # it is in the alpha channel now
-    image.tile = []  # decoded already
+    facts = Image.new("1", (1, 1))  # not the image, which would be decoded for its EXIF data
+    facts.info, facts.format = image.info, image.format
     with exif_errors():
-        metadata = read_metadata(image)
-        pixels = turned(pixels, image.getexif().get(ORIENTATION, 1))
+        metadata = read_metadata(facts)
+        pixels = turned(pixels, facts.getexif().get(ORIENTATION, 1))
     return _of_samples(pixels, "PNG", metadata, deep)
 
 
@@ -316,16 +317,15 @@ def _add_nclx(image: ImageFile.ImageFile) -> None:
         image.info["cicp"] = (int(primaries), int(transfer), 0, 1)
 
 
-def _lost_depth(image: ImageFile.ImageFile, header: chunks.Header | None) -> tuple[str, ...]:
-    """Whether Pillow decoded fewer bits than the file has."""
-    bits = 8
+def _depth(image: ImageFile.ImageFile, header: chunks.Header | None) -> int:
+    """Bits of a sample, of files of which Pillow decodes 8; 8 of others."""
     if header is not None and header.is_deep:
-        bits = header.depth
-    elif image.format == "HEIF":
-        bits = image.info.get("bit_depth", 8)
-    elif image.format == "JPEG2000" and not image.mode.startswith("I"):
-        bits = _depth_of_jpeg2000(image)
-    return (f"{bits} bits to 8",) if bits > 8 else ()
+        return header.depth
+    if image.format == "HEIF":
+        return int(image.info.get("bit_depth", 8))
+    if image.format == "JPEG2000" and not image.mode.startswith("I"):
+        return _depth_of_jpeg2000(image)
+    return 8
 
 
 def _depth_of_jpeg2000(image: ImageFile.ImageFile) -> int:
@@ -334,6 +334,7 @@ def _depth_of_jpeg2000(image: ImageFile.ImageFile) -> int:
         return 8
     fp.seek(0)
     head = fp.read(2**16)
+    fp.seek(0)
     at = head.find(b"\xff\x4f\xff\x51")  # the codestream's first two markers
     return (head[at + 42] & 0x7F) + 1 if 0 <= at < len(head) - 42 else 8
 

@@ -13,7 +13,16 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from learned_downscale.files import chunks
 from learned_downscale.files.formats import FORMATS
-from learned_downscale.files.metadata import Metadata, iptc_segment
+from learned_downscale.files.metadata import (
+    EXIF_IFD,
+    FIRST,
+    GPS_IFD,
+    Metadata,
+    exif_of,
+    has_exif,
+    iptc_segment,
+    tags_of,
+)
 
 Array = NDArray[Any]
 
@@ -94,7 +103,7 @@ def _options(
         options["lossless"] = options["exact"] = True  # also the colours of transparent pixels
     if kind in ("JPEG", "AVIF"):
         options["subsampling"] = subsampling if image.mode != "L" or kind == "JPEG" else "4:0:0"
-    if given.exif or any(given.exif.get_ifd(part) for part in (0x8769, 0x8825)):
+    if has_exif(given.exif):
         options["exif"] = given.exif
     if kind == "PNG":
         options["pnginfo"] = _png_info(image, given)
@@ -108,14 +117,9 @@ def _options(
         options["dpi"] = given.dpi
     if kind == "TIFF":
         options["compression"] = "tiff_adobe_deflate"
-        options["exif"] = _without_parts(given.exif)  # libtiff, which compresses, writes none
+        # libtiff, which compresses, writes no directories inside
+        options["exif"] = exif_of({FIRST: tags_of(given.exif)[FIRST]})
     return options
-
-
-def _without_parts(exif: Image.Exif) -> Image.Exif:
-    out = Image.Exif()
-    out.update({tag: exif[tag] for tag in exif if tag not in (0x8769, 0x8825)})
-    return out
 
 
 def _png_info(image: Image.Image, given: Metadata) -> PngImagePlugin.PngInfo:
@@ -137,7 +141,7 @@ def _encode_array(array: Array, kind: str, given: Metadata) -> bytes:
             parts.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)))
         if given.dpi is not None:
             parts.append(chunks.density_chunk(given.dpi))
-        if given.exif or given.exif.get_ifd(0x8769):
+        if has_exif(given.exif):
             parts.append((b"eXIf", given.exif.tobytes()[6:]))
         parts += chunks.text_chunks(given.text, given.xmp)
         return chunks.write_png(array, parts)
@@ -173,11 +177,12 @@ def _tiff(
     if extra:
         ifd[338] = extra
     ifd[339] = (1 if whole else 3,) * channels
-    for tag in given.exif:
-        ifd[tag] = given.exif[tag]
-    for part in (0x8769, 0x8825):
-        if tags := given.exif.get_ifd(part):
-            ifd[part] = dict(tags)
+    tags = tags_of(given.exif)
+    for tag, value in tags[FIRST].items():
+        ifd[tag] = value
+    for part in (EXIF_IFD, GPS_IFD):
+        if tags[part]:
+            ifd[part] = tags[part]
     _describe(ifd, given, info.get("icc_profile"))
     lengths = [len(strip) for strip in strips]
     ifd[278], ifd[279] = rows, tuple(lengths)
@@ -230,8 +235,8 @@ def encode_frames(
         raise ValueError(f"{kind} {what}; choose PNG or WebP")
     given, _ = (metadata or Metadata()).for_format(kind, images[0].size)
     options = _options(images[0], kind, quality, lossless, given, "4:4:4")
+    alpha = any(image.has_transparency_data for image in images)
     if kind != "TIFF":
-        alpha = any(image.has_transparency_data for image in images)
         images = [image.convert("RGBA" if alpha else "RGB") for image in images]
         options["duration"] = [round(duration) for duration in durations or [100] * len(images)]
         options["loop"] = 1 if loop is None else loop
@@ -239,4 +244,8 @@ def encode_frames(
         del options["exact"]  # Pillow has it for single images only
     file = io.BytesIO()
     images[0].save(file, kind, save_all=True, append_images=images[1:], **options)
-    return file.getvalue()
+    content = bytearray(file.getvalue())
+    if kind == "WEBP" and alpha and content[12:16] == b"VP8X":
+        # where each frame is cut to an opaque rectangle, libwebp says that there is no alpha
+        content[20] |= 0x10
+    return bytes(content)
