@@ -163,7 +163,7 @@ def test_filters_of_the_writer(channels: int) -> None:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             if channels == 1:
-                assert np.array_equal(image, samples[..., 0])
+                assert np.array_equal(np.asarray(image), samples[..., 0])
             else:
                 top = np.asarray(image)[..., [0, 3] if channels == 2 else slice(None)]
                 assert np.array_equal(top, samples >> 8)

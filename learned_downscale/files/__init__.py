@@ -15,8 +15,9 @@ from learned_downscale.files.formats import (
     image_files,
     suffix_for,
 )
+from learned_downscale.files.loading import Opened
 from learned_downscale.files.metadata import CHOICES, Metadata, writable
-from learned_downscale.files.opening import Opened, decode, open_image, open_upright, quiet
+from learned_downscale.files.opening import decode, open_image, open_upright, quiet
 from learned_downscale.files.sequences import frames
 from learned_downscale.files.writing import encode, encode_frames
 

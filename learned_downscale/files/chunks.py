@@ -78,7 +78,7 @@ def read_header(file: BinaryIO) -> Header | None:
     return Header(depth, colour, transparent, fields, found.get(b"eXIf"))
 
 
-def colour_chunks(info: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+def colour_chunks(info: Mapping[Any, Any]) -> list[tuple[bytes, bytes]]:
     """The chunks that say how colours look, of what Pillow's `info` and `cicp` hold."""
     chunks = []
     if cicp := info.get("cicp"):

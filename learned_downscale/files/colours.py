@@ -145,7 +145,7 @@ def _with_info(image: Image.Image, of: Image.Image) -> Image.Image:
 # -- gamma, chromaticities and cICP of a PNG -------------------------------------------------------
 
 
-def _shown_as_srgb(image: Any, info: Mapping[str, Any]) -> tuple[Any, list[str]]:
+def _shown_as_srgb(image: Any, info: Mapping[Any, Any]) -> tuple[Any, list[str]]:
     """The image as sRGB, if its info says otherwise and by other means than a profile."""
     meant = _meant(info)
     if meant is None:
@@ -167,7 +167,7 @@ def _shown_as_srgb(image: Any, info: Mapping[str, Any]) -> tuple[Any, list[str]]
     return done, [f"{name} to sRGB"]
 
 
-def _meant(info: Mapping[str, Any]) -> tuple[float | None, tuple[float, ...], str] | None:
+def _meant(info: Mapping[Any, Any]) -> tuple[float | None, tuple[float, ...], str] | None:
     """The exponent from samples to light (None: as sRGB), the chromaticities, and what says so;
     None where it is sRGB, or where a profile, which other formats hold, says what it is."""
     if info.get("icc_profile"):

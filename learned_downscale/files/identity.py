@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from learned_downscale.files.directories import Page
 
@@ -32,7 +32,7 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
 
     def load_prepare(self) -> None:
         if self._im is None:
-            self.im = Image.core.new(self.mode, self._tile_size)
+            self.im = Image.core.new(self.mode, self._tile_size)  # type: ignore[attr-defined]
         super().load_prepare()
 
 
@@ -105,7 +105,7 @@ def decoder_errors(page: Page | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         what = str(error) or type(error).__name__
-        if isinstance(error, Image.UnidentifiedImageError):
+        if isinstance(error, UnidentifiedImageError):
             what = "cannot identify it as an image: it is damaged, or of a kind that is not read"
         elif isinstance(error, (SyntaxError, KeyError, TypeError, IndexError)):
             what = f"cannot identify it as an image, it is damaged ({what})"

@@ -148,7 +148,7 @@ def read_metadata(image: Image.Image) -> Metadata:
         tags[FIRST].pop(ORIENTATION, None)
     comment, blocks = info.get("comment"), info.get("photoshop")
     iptc = blocks.get(0x0404) if isinstance(blocks, dict) else None
-    text = [pair for pair in info.items() if all(isinstance(part, str) for part in pair)]
+    text = [(k, str(v)) for k, v in info.items() if isinstance(k, str) and isinstance(v, str)]
     return Metadata(
         exif=exif_of(tags),
         colour={name: info[name] for name in _COLOUR if info.get(name) is not None},
@@ -156,9 +156,7 @@ def read_metadata(image: Image.Image) -> Metadata:
         xmp=_bytes(info.get("xmp")),
         iptc=iptc if isinstance(iptc, bytes) else None,
         comment=bytes(comment) if image.format in ("JPEG", "MPO") and comment else None,
-        text=tuple(
-            (k, str(v)) for k, v in text if image.format == "PNG" and not _REPEATED.match(k)
-        ),
+        text=tuple(pair for pair in text if image.format == "PNG" and not _REPEATED.match(pair[0])),
     )
 
 

@@ -6,22 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
-from PIL import Image, ImageFile
+from PIL import ImageFile
 
 from learned_downscale.files import chunks, directories
 from learned_downscale.files.identity import decoder_errors, identified
-from learned_downscale.files.opening import (
-    STILLS,
-    Opened,
-    Source,
-    check_tiff,
-    file_of,
-    full_pages,
-    load,
-    open_image,
-    open_page,
-    whole,
-)
+from learned_downscale.files.loading import STILLS, Opened, load, open_page, still, whole
+from learned_downscale.files.opening import Source, check_tiff, file_of, full_pages, open_image
 
 
 def frames(
@@ -80,7 +70,7 @@ def _animated(
         if image.format == "GIF":  # its first frame is a palette, others are not
             frame = frame.convert("RGBA" if alpha else "RGB")
         if frame is image:  # the next frame is drawn into it
-            frame = _copy(image)
+            frame = still(image)
         yield replace(
             opened,
             image=frame,
@@ -89,10 +79,3 @@ def _animated(
             duration=duration,
             loop=loop,
         )
-
-
-def _copy(image: Image.Image) -> Image.Image:
-    """A plain image: what is an animation to Pillow would be written as one."""
-    out = image.copy()
-    out.info = {k: v for k, v in image.info.items() if k not in ("duration", "loop", "timestamp")}
-    return out
