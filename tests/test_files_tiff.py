@@ -262,6 +262,34 @@ def test_compressions_by_their_names(
         open_image(file.getvalue())
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_white_of_few_bits_is_white(bits: int, photometric: str) -> None:
+    samples = np.random.default_rng(0).integers(0, 2**bits, (16, 24), np.uint16)
+    samples[0, :2] = 0, 2**bits - 1
+    file = io.BytesIO()
+    tifffile.imwrite(file, samples, bitspersample=bits, photometric=photometric, metadata=None)
+    image = open_image(file.getvalue()).image
+    want = samples / (2**bits - 1) * 65535
+    want = want if photometric == "minisblack" else 65535 - want
+    assert image.mode == "I;16" and np.abs(np.asarray(image) - want).max() <= 0.5
+
+
+def test_what_is_left_out_is_told() -> None:
+    for extra, n, text in (
+        (("unspecified",), 4, "without 1 further sample a pixel"),
+        (("unassalpha", "unspecified", "unspecified"), 6, "without 2 further samples a pixel"),
+    ):
+        layout: Layout = ("uint8", n, "rgb", extra, "contig", False, "lzw", False, "<")
+        assert open_image(written(layout)[1]).changes == (text,)
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file, np.zeros((16, 32, 32), np.uint8), volumetric=True, tile=(16, 16, 16), metadata=None
+    )
+    with pytest.raises(ValueError, match="a volume of 16 layers"):
+        open_image(file.getvalue())
+
+
 def test_a_damaged_file_is_named_as_such() -> None:
     _, content = written(("uint8", 3, "rgb", (), "contig", False, "lzw", False, "<"))
     with pytest.raises(ValueError, match=r"RGB, compression LZW\) is damaged"):

@@ -12,27 +12,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 # Tags that say what a page is and how its samples are stored
-SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = (
-    254,
-    255,
-    256,
-    257,
-    258,
-    259,
-    262,
-)
-ORIENTATION, SAMPLES, PLANAR, PREDICTOR, SUB_IFDS, EXTRA, SAMPLE_FORMAT = (
-    274,
-    277,
-    284,
-    317,
-    330,
-    338,
-    339,
-)
+SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS = 254, 255, 256, 257, 258
+COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, PLANAR = 259, 262, 274, 277, 284
+SUB_IFDS, EXTRA, SAMPLE_FORMAT, DEPTH = 330, 338, 339, 32997
 _WANTED = {
-    *(SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC),
-    *(ORIENTATION, SAMPLES, PLANAR, PREDICTOR, SUB_IFDS, EXTRA, SAMPLE_FORMAT),
+    *(SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES),
+    *(PLANAR, SUB_IFDS, EXTRA, SAMPLE_FORMAT, DEPTH),
 }
 # Field type -> its letter for struct; the types of whole numbers
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -133,6 +118,21 @@ class Page:
         """1 unsigned, 2 signed, 3 float; 0 where they differ."""
         kinds = set(self.tags.get(SAMPLE_FORMAT, (1,)))
         return kinds.pop() if len(kinds) == 1 else 0
+
+    @property
+    def colours(self) -> int:
+        """How many of the samples are colours."""
+        return {2: 3, 5: 4, 6: 3, 8: 3, 9: 3, 10: 3}.get(self.one(PHOTOMETRIC, 0), 1)
+
+    @property
+    def alpha(self) -> int | None:
+        """Which of the extra samples is alpha; None where there is none. Of RGB, a fourth sample
+        of which nothing is said is taken for alpha, as Pillow does."""
+        extra = self.tags.get(EXTRA, ())
+        if not extra and self.samples == 4 and self.one(PHOTOMETRIC, 0) == 2:
+            return 0
+        found = next((i for i, kind in enumerate(extra) if kind in (1, 2)), None)
+        return found if self.colours in (1, 3) else None
 
     @property
     def layout(self) -> str:

@@ -84,6 +84,11 @@ def open_page(
     file: BinaryIO, page: directories.Page, max_pixels: float | None, deep: bool
 ) -> Opened:
     """A page of a TIFF; see `open_image`."""
+    if page.one(directories.DEPTH, 1) > 1:
+        raise ValueError(
+            f"a volume of {page.one(directories.DEPTH, 1)} layers in one TIFF page; save each "
+            "layer as a page"
+        )
     metadata = read_tiff_metadata(file, page)
     reader = samples.reader_of(page)
     if reader == "Pillow":
@@ -92,13 +97,13 @@ def open_page(
         except UnknownLayoutError:
             reader = "tifffile"
         else:
-            changes = _halved(page, upright)
+            changes = _page_changes(page, upright)
             return Opened(upright, upright.size, "TIFF", metadata, changes=changes)
     check_size(page.size, max_pixels)
     pixels = samples.read_page(file, page, reader)
     pixels = turned(pixels, page.one(directories.ORIENTATION, 1))
     opened = _of_samples(pixels, "TIFF", metadata, deep)
-    return replace(opened, changes=_halved(page, opened.image))
+    return replace(opened, changes=_page_changes(page, opened.image))
 
 
 def _load_page(file: BinaryIO, page: directories.Page, max_pixels: float | None) -> Image.Image:
@@ -107,15 +112,21 @@ def _load_page(file: BinaryIO, page: directories.Page, max_pixels: float | None)
             image.seek(page.index)
             image.load()  # which turns it, too
         upright = _with_alpha(image)
-        upright.info = {k: v for k, v in upright.info.items() if k not in _OF_TIFF}
+        if page.bits == 12 and upright.mode == "I;16":
+            upright = Image.fromarray(samples.spread(np.asarray(upright), 12))
+        upright.info = {k: v for k, v in image.info.items() if k not in _OF_TIFF}
         return upright
 
 
-def _halved(page: directories.Page, image: Any) -> tuple[str, ...]:
-    """What is lost of samples of more than 8 bits in an image that is of 8 bits."""
-    lost = page.bits > 8 and getattr(image, "mode", "") in ("LA", "RGB", "RGBA", "CMYK")
-    kind = "floats" if page.sample_format == 3 else f"{page.bits} bits"
-    return (f"{kind} to 8 bits" if kind == "floats" else f"{kind} to 8",) if lost else ()
+def _page_changes(page: directories.Page, image: Any) -> tuple[str, ...]:
+    """What an image does not hold of a page: low bits, samples that are no colours."""
+    changes = []
+    if page.bits > 8 and getattr(image, "mode", "") in ("LA", "RGB", "RGBA", "CMYK"):
+        changes.append("floats to 8 bits" if page.sample_format == 3 else f"{page.bits} bits to 8")
+    extra = page.samples - page.colours - (page.alpha is not None)
+    if extra > 0:
+        changes.append(f"without {extra} further sample{'s' * (extra > 1)} a pixel")
+    return tuple(changes)
 
 
 def _of_samples(pixels: Any, kind: str, metadata: Metadata, deep: bool) -> Opened:

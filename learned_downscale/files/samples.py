@@ -105,31 +105,41 @@ def read_page(file: BinaryIO, page: Page, reader: str) -> Image.Image | Array:
     """
     array = _by_opencv(file, page) if reader == "OpenCV" else _by_tifffile(file, page)
     channels = 1 if array.ndim == 2 else array.shape[2]
-    if channels != page.samples or array.dtype.itemsize * 8 != page.bits:
+    if channels != page.samples or array.dtype.itemsize * 8 != _stored_bits(page):
         raise ValueError(_unread(page, f"{reader} finds {channels} x {array.dtype}; it is damaged"))
     photometric = page.one(directories.PHOTOMETRIC, 0)
-    colours = {2: 3, 5: 4, 6: 3}.get(photometric, 1)
-    if channels < colours:
+    if channels < page.colours:
         raise ValueError(_unread(page, "it has fewer samples than colours; it is damaged"))
     if photometric not in (0, 1, 2, 5, 6):
         raise ValueError(_unread(page, "no reader that is installed understands its colours"))
+    if 8 < page.bits < 16:
+        array = spread(array, page.bits)
     if photometric == 0 and array.dtype.kind == "u":
         array = np.iinfo(array.dtype).max - array
     if array.ndim == 3:
-        array = _with_alpha(array, page, colours)
+        array = _with_alpha(array, page)
     return as_image(array, "CMYK" if photometric == 5 else None, page.layout)
 
 
-def _with_alpha(array: Array, page: Page, colours: int) -> Array:
+def _stored_bits(page: Page) -> int:
+    """Of the array in which the samples come."""
+    return 16 if 8 < page.bits < 16 else page.bits
+
+
+def spread(array: Array, bits: int) -> Array:
+    """Samples of fewer than 16 bits as those of 16."""
+    top = (1 << bits) - 1
+    return ((array.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
+
+
+def _with_alpha(array: Array, page: Page) -> Array:
     """Without extra samples but for alpha, which is no longer premultiplied."""
-    extra = page.tags.get(directories.EXTRA, ())
-    if not extra and page.samples == colours + 1 and colours == 3:
-        extra = (2,)  # Pillow's guess, too
-    alpha = next((i for i, kind in enumerate(extra) if kind in (1, 2)), None)
-    if alpha is None or colours == 4:
+    colours, alpha = page.colours, page.alpha
+    if alpha is None:
         return array[..., :colours] if colours > 1 else array[..., 0]
     out = np.concatenate((array[..., :colours], array[..., colours + alpha, None]), axis=2)
-    return unpremultiplied(out) if extra[alpha] == 1 else out
+    premultiplied = page.tags.get(directories.EXTRA, (2,))[alpha] == 1
+    return unpremultiplied(out) if premultiplied else out
 
 
 def unpremultiplied(array: Array) -> Array:
@@ -187,7 +197,7 @@ def _by_tifffile(file: BinaryIO, page: Page) -> Array:
         array, axes = np.moveaxis(array, 0, -1), "YXS"
     if axes not in ("YX", "YXS") or array.shape[1::-1] != page.size:
         raise ValueError(_unread(page, f"its samples have the shape {array.shape}"))
-    if page.bits not in (8, 16, 32, 64):
+    if page.bits not in (8, 10, 12, 14, 16, 32, 64):
         raise ValueError(_unread(page, f"{page.bits or 'mixed numbers of'} bits are not supported"))
     return np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
 
