@@ -13,12 +13,14 @@ import pytest
 from conftest import drawn_photo
 from PIL import Image, features
 
+from learned_downscale import resize
 from learned_downscale.files import (
     FORMATS,
     READABLE,
     decode,
     encode,
     encode_frames,
+    fitted,
     format_of,
     frames,
     image_files,
@@ -298,3 +300,55 @@ def test_the_image_of_a_large_file_is_not_copied(tmp_path: Path) -> None:
         drawn_photo(64, 48).save(path)
         image = open_image(path).image
         assert type(image).__name__.endswith(("ImageFile", "_Tiff"))
+
+
+def sources() -> dict[str, bytes]:
+    """Files of many kinds, each of 32 x 24 px."""
+    rng = np.random.default_rng(0)
+    photo = drawn_photo(32, 24)
+    found = {
+        f"{channels} x 16 bits.png": encode(
+            rng.integers(0, 65536, (24, 32, channels), np.uint16), ".png"
+        )
+        for channels in (1, 2, 3, 4)
+    }
+    for channels in (2, 3, 4):
+        found[f"{channels} floats.tif"] = encode(rng.random((24, 32, channels), np.float32), ".tif")
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "F", "I;16"):
+        image = photo.convert("L").convert("F") if mode == "F" else photo.convert(
+            "L" if mode == "I;16" else mode
+        )  # fmt: skip
+        if mode == "F":
+            image = image.point(lambda x: x * (1 / 255) + 0)
+        if mode == "I;16":
+            image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+        found[f"{mode}.tif"] = encode(image, ".tif")
+    for suffix in (".gif", ".bmp", ".jp2", ".jpg", ".webp"):
+        file = io.BytesIO()
+        photo.save(file, READABLE[suffix])
+        found[f"a{suffix}"] = file.getvalue()
+    return found
+
+
+SOURCES = sources()
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+@pytest.mark.parametrize("deep", [False, True])
+def test_every_kind_becomes_every_format(name: str, deep: bool) -> None:
+    """Read, made smaller, fitted, written and read again; fewer bits are told."""
+    opened = open_image(SOURCES[name], deep=deep)
+    for suffix in sorted({".jpg", ".png", ".tif", ".webp", *FORMATS} - {".jpeg", ".jpe", ".tiff"}):
+        thumbnail = resize(opened.image, 4)
+        if suffix == ".png" and ("floats" in name or name == "F.tif") and (deep or name[0] == "F"):
+            with pytest.raises(ValueError, match="choose TIFF"):
+                fitted(thumbnail, suffix, colour=opened.metadata.colour)
+            continue
+        thumbnail, changes = fitted(thumbnail, suffix, colour=opened.metadata.colour)
+        metadata, _ = opened.metadata.for_format(FORMATS[suffix], (8, 6))
+        again = open_image(encode(thumbnail, suffix, metadata=metadata), deep=deep)
+        assert again.size == (8, 6)
+        if deep and "x 16" in name and not name.startswith("1 ") and suffix in (".png", ".tif"):
+            assert again.image.dtype == np.uint16 and changes == ()
+        elif ("16" in name or "float" in name) and suffix in (".jpg", ".webp"):
+            assert opened.changes or any("to 8 bits" in change for change in changes)

@@ -34,9 +34,11 @@ _SRGB_GAMMA = 0.45455
 _GAMMA_COLOURS = ("srgb", "gamma", "chromaticity", "cicp")
 
 
-def coloured(image: Image.Image) -> Image.Image:
+def coloured(image: Any) -> Any:
     """Images of bits, 8-bit grey or a palette as RGB or RGBA, without a grey colour profile, which
-    would not fit; images of other modes unchanged."""
+    would not fit; images of other modes unchanged. Arrays of grey with alpha as RGB with alpha."""
+    if isinstance(image, np.ndarray):
+        return image[..., [0, 0, 0, 1]] if image.shape[2] == 2 else image
     if image.mode not in ("1", "L", "LA", "P", "PA"):
         return image
     out = image.convert("RGBA" if image.has_transparency_data else "RGB")
