@@ -184,6 +184,10 @@ def test_what_pillow_misreads_is_refused_without_tifffile(
     """Or read by OpenCV. Pillow opens each of these files, and gives other pixels."""
     samples, content = written(layout)
     with Image.open(io.BytesIO(content)) as image:
+        try:
+            image.load()
+        except ValueError:
+            pytest.skip("this version of Pillow refuses it")
         with np.errstate(all="ignore"):
             pixels = as_array(image)
         want = meant(samples, layout)
@@ -223,10 +227,10 @@ def test_sixteen_bits_become_eight_with_a_word() -> None:
     assert deep.changes == () and np.array_equal(deep.image, samples)
 
 
-@pytest.mark.parametrize("planar", ["contig", "separate"])
-def test_where_pillow_is_right_in_8_bits(planar: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_where_pillow_is_right_in_8_bits(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    samples, content = written(("uint16", 3, "rgb", (), planar, False, "zstd", False, "<"))
+    samples, content = written(("uint16", 3, "rgb", (), "separate", True, "lzw", False, order))
     opened = open_image(content, deep=True)
     assert opened.changes == ("16 bits to 8",)
     assert np.array_equal(opened.image, samples >> 8)

@@ -44,7 +44,7 @@ class Header:
 
     @property
     def transparent_in_8_bits(self) -> int | tuple[int, ...] | None:
-        """The transparent value as Pillow decodes samples of 2 to 8 bits: grey spread to 0 to 255.
+        """The transparent value as Pillow decodes samples of 1 to 8 bits: grey spread to 0 to 255.
         Only the low bits of what the file says count."""
         if self.transparent is None:
             return None

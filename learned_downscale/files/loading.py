@@ -188,7 +188,7 @@ def _amend(image: ImageFile.ImageFile, header: chunks.Header) -> None:
         image.info.setdefault("exif", b"Exif\0\0" + header.exif)
     if header.cicp is not None:
         image.info["cicp"] = header.cicp
-    if header.transparent is not None and image.mode in ("L", "RGB") and header.depth > 1:
+    if header.transparent is not None and image.mode in ("1", "L", "RGB"):
         image.info["transparency"] = header.transparent_in_8_bits
 
 
@@ -206,6 +206,10 @@ def _load_deep(image: ImageFile.ImageFile, header: chunks.Header, deep: bool) ->
 
 def _with_alpha(image: Image.Image) -> Image.Image:
     """With alpha, if one colour of it is transparent (PNG's tRNS)."""
+    if image.mode == "1" and "transparency" in image.info:
+        grey = image.convert("L")  # Pillow before 12 knows no alpha of bits
+        grey.info = dict(image.info)
+        return grey.convert("LA")
     if image.mode in ("L", "RGB") and image.has_transparency_data:
         return image.convert(image.mode + "A")
     return image

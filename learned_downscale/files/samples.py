@@ -19,6 +19,7 @@ Array = NDArray[Any]
 _NATIVE = "<" if sys.byteorder == "little" else ">"
 # What Pillow's libtiff decodes
 _PILLOW = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000}
+_NOT_ALWAYS = {34925, 50000}  # LZMA and Zstandard, as it was built
 _OPENCV = {1, 5, 8, 32773, 32946}
 _DEEP = ("uint16", "float16", "float32", "float64")
 
@@ -27,6 +28,8 @@ def reader_of(page: Page) -> str:
     """Who reads a page of a TIFF right: "Pillow", "OpenCV" (16-bit colours) or "tifffile". Where
     tifffile is needed for the low bits alone and is not installed, Pillow."""
     reader = _best_reader(page)
+    if page.one(directories.COMPRESSION, 1) in _NOT_ALWAYS and _has_tifffile():
+        reader = "tifffile"
     if reader == "tifffile" and _is_right_in_8_bits(page) and not _has_tifffile():
         return "Pillow"
     return reader
