@@ -31,7 +31,7 @@ Size = tuple[int, int]
 Least = Callable[[Size], Size]
 
 _JPEGS = ("JPEG", "MPO")  # phones write .jpg files as MPO, whose further frames are previews
-STILLS = (*_JPEGS, "HEIF")  # their further images are previews or other takes; one is the photo
+_STILLS = (*_JPEGS, "HEIF")  # their further images are previews or other takes; one is the photo
 # EXIF's orientation -> how the image is brought upright
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -139,6 +139,12 @@ def _of_samples(pixels: Any, kind: str, metadata: Metadata, deep: bool) -> Opene
         return Opened(pixels, (pixels.shape[1], pixels.shape[0]), kind, metadata)
     with_colour(pixels, metadata.colour)
     return Opened(pixels, pixels.size, kind, metadata, changes=changes)
+
+
+def frame_count(image: ImageFile.ImageFile) -> int:
+    """How many images a file holds that are shown one after the other."""
+    with decoder_errors():
+        return 1 if image.format in _STILLS else getattr(image, "n_frames", 1)
 
 
 def load(

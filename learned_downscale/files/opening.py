@@ -15,10 +15,10 @@ from PIL import Image
 from learned_downscale.files import chunks, directories
 from learned_downscale.files.identity import identified
 from learned_downscale.files.loading import (
-    STILLS,
     Least,
     Opened,
     Size,
+    frame_count,
     load,
     open_page,
     still,
@@ -69,7 +69,7 @@ def open_image(
         check_tiff(file)
         header = chunks.read_header(file)
         with identified(file, max_pixels) as image:
-            count = 1 if image.format in STILLS else getattr(image, "n_frames", 1)
+            count = frame_count(image)
             changes = _check_count(count, "frames", first)
             opened = load(image, least, header, deep)
             if count > 1:
@@ -81,12 +81,10 @@ def _check_count(count: int, what: str, first: bool) -> tuple[str, ...]:
     if count == 1:
         return ()
     if not first:
+        name = "frames" if what == "frames" else "frames (pages)"
         raise ValueError(
-            f"has {count} frames; only single images are converted, unless the first one or all "
-            "of them are asked for"
-            if what == "frames"
-            else f"has {count} frames (pages); only single images are converted, unless the first "
-            "page or all of them are asked for"
+            f"has {count} {name}; only single images are converted, unless the first one "
+            "(first=True) or each of them (frames) is asked for"
         )
     return (f"the first of {count} {what}",)
 

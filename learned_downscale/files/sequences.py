@@ -10,7 +10,7 @@ from PIL import ImageFile
 
 from learned_downscale.files import chunks, directories
 from learned_downscale.files.identity import decoder_errors, identified
-from learned_downscale.files.loading import STILLS, Opened, load, open_page, still, whole
+from learned_downscale.files.loading import Opened, frame_count, load, open_page, still, whole
 from learned_downscale.files.opening import Source, check_tiff, file_of, full_pages, open_image
 
 
@@ -42,8 +42,7 @@ def frames(
         check_tiff(file)
         header = chunks.read_header(file)
         with identified(file, max_pixels) as image:
-            with decoder_errors():
-                count = 1 if image.format in STILLS else getattr(image, "n_frames", 1)
+            count = frame_count(image)
             if count > 1:
                 yield from _animated(image, count, header)
                 return
