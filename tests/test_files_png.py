@@ -215,9 +215,9 @@ def test_grey_128_of_gamma_1_looks_as_188(suffix: str, depth: int) -> None:
 def test_gamma_of_other_modes(mode: str) -> None:
     image = Image.new("RGBA", (8, 8), (128, 128, 128, 77)).convert(mode)
     image.info["gamma"] = 1.0
-    before = image.convert("RGBA").getpixel((3, 3))
+    before: Any = image.convert("RGBA").getpixel((3, 3))
     out, _ = fitted(image, ".webp")
-    pixel = out.convert("RGBA").getpixel((3, 3))
+    pixel: Any = out.convert("RGBA").getpixel((3, 3))
     light = before[0] / 255
     assert abs(pixel[0] - (255 * (1.055 * light ** (1 / 2.4) - 0.055) if light else 0)) <= 0.5
     assert pixel[3] == before[3]
