@@ -28,7 +28,7 @@ WORDS = {
     "done": "converted",
     "copied": "copied (not larger than asked)",
     "skipped": "skipped (not larger than asked)",
-    "unchanged": "unchanged since they were converted",
+    "unchanged": "unchanged",
     "kept": "kept: OUT had them, made by others (--overwrite always replaces them)",
     "failed": "failed",
     "failed before": "failed in an earlier run (--retry-failed tries them again)",
