@@ -575,3 +575,15 @@ def test_times_of_stores() -> None:
 
     assert mtime_of({"LastModified": datetime(1970, 1, 2, tzinfo=UTC)}) == 86400 * 10**9
     assert mtime_of({"mtime": 1.5}) == 1_500_000_000 and mtime_of({}) == 0
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed() -> None:
+    """SIGKILL at random points: nothing is lost or half-written, and the next run goes on."""
+    import subprocess
+    import sys
+
+    script = Path(__file__).parents[1] / "benchmarks" / "kill.py"
+    command = [sys.executable, str(script), "--kills", "6", "--seed", str(os.getpid())]
+    out = subprocess.run(command, capture_output=True, text=True)
+    assert out.returncode == 0 and "6 kills, 0 with faults" in out.stdout, out.stdout + out.stderr

@@ -22,6 +22,8 @@ from learned_downscale.conversion.manifest import Manifest, OtherRecipeError, Ro
 from learned_downscale.conversion.stores import Facts, raise_if_full
 
 ARRAY, INDEX = "thumbnails.npy", "index.jsonl"
+# Thumbnails, and their bytes, after which they and their rows are written.
+MOST_ROWS, MOST_BYTES = 1000, 2**24
 
 
 class ArraySink:
@@ -101,7 +103,7 @@ class ArraySink:
         self._count += 1
         self._bytes += len(staged)
         self._waiting.append(row)
-        if self._bytes > 2**24 or len(self._waiting) > 1000:
+        if self._bytes >= MOST_BYTES or len(self._waiting) >= MOST_ROWS:
             self._flush()
         return row
 

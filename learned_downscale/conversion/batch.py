@@ -303,8 +303,7 @@ def _tars(source: str) -> tuple[Store, list[str]] | None:
             folder, _, name = source.rpartition("/")
             return open_store(folder), [name]
         store = RemoteStore(source)
-        names = [str(path).rpartition("/")[2] for path in store.fs.ls(store.root, detail=False)]
-        tars = sorted(name for name in names if name.endswith(TAR))
+        tars = [name for name in store.top() if name.endswith(TAR)]
         return (store, tars) if tars else None
     path = Path(source)
     if path.is_file():

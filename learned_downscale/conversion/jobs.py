@@ -182,8 +182,7 @@ def _remote(source: str, out: str, choice: Choice) -> Jobs:
     names, others = list(choice.names or ()), list[str]()
     if choice.names is None:
         inside = out.rstrip("/") + "/"
-        for path in sorted(str(path) for path in store.fs.find(store.root)):
-            name = path.removeprefix(store.root).lstrip("/")
+        for name in store.names():
             if store.shown(name).startswith(inside):
                 continue
             (names if format_of(Path(name)) else others).append(name)

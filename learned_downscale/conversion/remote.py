@@ -6,6 +6,7 @@ import io
 import secrets
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,6 +55,24 @@ class RemoteStore:
     def open(self, name: str) -> IO[bytes]:
         file: IO[bytes] = self.fs.open(self.path(name), "rb")
         return file
+
+    def names(self) -> list[str]:
+        """The names of all files, at any depth, sorted."""
+        return self._relative(self.fs.find(self.root))
+
+    def top(self) -> list[str]:
+        """The names of files and folders at the top, sorted.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+        """
+        try:
+            return self._relative(self.fs.ls(self.root, detail=False))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is nothing at {self.url}") from error
+
+    def _relative(self, paths: Iterable[Any]) -> list[str]:
+        return sorted(str(path).removeprefix(self.root).lstrip("/") for path in paths)
 
     def begin(self) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="learned-downscale-")

@@ -157,6 +157,7 @@ def _read_files(store: Store, jobs: Sequence[Job], start: int) -> Iterator[Sampl
         except Exception as error:  # one bad file must not stop the rest
             problem = failed(Row("", "", ""), error).reason
         about = tarfile.TarInfo(f"{number:09}.json")
+        about.mtime = head.mtime
         text = json.dumps({"path": job.name}).encode("ascii")
         yield [Member(head, content, True, problem), Member(about, text, False)]
 
@@ -196,8 +197,14 @@ class SampleWork:
             except Exception as error:  # Pillow raises many kinds
                 row = failed(row, error)
             rows.append(replace(row, seconds=round(time.perf_counter() - begun, 4)))
-        whole = all(row.status in ("done", "copied") for row in rows)
-        return (members if whole else []), rows
+        bad = next((row for row in rows if row.status not in ("done", "copied")), None)
+        if bad is None:
+            return members, rows
+        reason = f"left out with {bad.input.partition(INSIDE)[2]} of the same sample"
+        return [], [
+            row if row.reason else replace(row, status=bad.status, reason=reason, bytes_out=0)
+            for row in rows
+        ]
 
 
 class ShardRun:
@@ -310,5 +317,5 @@ class ShardRun:
                 for row in made:
                     on_row(row)
                     if row.status == "failed" and self.policy.on_error == "stop":
-                        stop.reason = f"{row.input} failed (--on-error stop)"
+                        stop.reason = stop.reason or f"{row.input} failed (--on-error stop)"
                 yield
