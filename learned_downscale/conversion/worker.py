@@ -116,7 +116,7 @@ class Worker:
         if lossless and not recipe.raw:
             check_lossless([ending])
         kind, decoder = self._read_head(content)
-        upright, exif, size = open_upright(_file(content), self._least)
+        upright, exif, size = self._open(content)
         target = recipe.target(size)
         if target is None and recipe.small == "skip":
             return Made("skipped", None, None, decoder)
@@ -137,14 +137,26 @@ class Worker:
             )
         if recipe.raw:
             return Made("done", _rgb(thumbnail, recipe.background), plan, decoder)
-        thumbnail, changes = fitted(thumbnail, ending, recipe.background)
-        exif, lost = writable(exif)
-        if lost:
-            changes = (*changes, f"EXIF without {', '.join(lost)}, which cannot be written")
+        small, changes = self._encode(thumbnail, exif, ending)
         if changes:
             plan = replace(plan, reason=f"{plan.reason}, then {', '.join(changes)}")
-        small = encode(thumbnail, ending, recipe.quality, exif, lossless)
         return Made("done", small, plan, decoder)
+
+    def _open(self, content: bytes) -> tuple[Image.Image, Image.Exif, tuple[int, int]]:
+        """The image, upright, its EXIF data, and the upright size of the file's own image."""
+        file: Any = io.BytesIO(content)
+        return open_upright(file, self._least)
+
+    def _encode(
+        self, thumbnail: Image.Image, exif: Image.Exif, ending: str
+    ) -> tuple[bytes, list[str]]:
+        """The thumbnail's file, and what was changed so that the format could hold it."""
+        thumbnail, changed = fitted(thumbnail, ending, self.recipe.background)
+        changes = list(changed)
+        exif, lost = writable(exif)
+        if lost:
+            changes.append(f"EXIF without {', '.join(lost)}, which cannot be written")
+        return encode(thumbnail, ending, self.recipe.quality, exif, self.needs_lossless), changes
 
     def _least(self, size: tuple[int, int]) -> tuple[int, int]:
         target = self.recipe.target(size)
@@ -183,10 +195,6 @@ def decoder_of(kind: str | None) -> str:
     library = _LIBRARIES.get(kind or "")
     version = library and features.version(library)
     return f"{kind}: Pillow {PIL.__version__}" + (f", {library} {version}" if version else "")
-
-
-def _file(content: bytes) -> Any:
-    return io.BytesIO(content)
 
 
 def _stays(content: bytes, kind: str | None, ending: str) -> bool:
