@@ -63,10 +63,10 @@ def command(source: str, out: str, as_json: bool, verbose: bool, **given: Any) -
     except (ValueError, OSError, ImportError) as error:
         raise click.UsageError(str(error)) from error
     try:
+        if given["dry_run"]:
+            _estimate(batch, as_json)
+            return
         with batch:
-            if given["dry_run"]:
-                _estimate(batch, as_json)
-                return
             status = _run(batch, as_json, verbose, given)
     except OtherRecipeError as error:
         raise click.UsageError(str(error)) from error

@@ -204,6 +204,7 @@ class Batch:
         """
         if not isinstance(self.runner, Run) or self.jobs is None:
             raise ValueError("--dry-run is for files and arrays, not for shards")
+        self.runner.prepare()  # without a lock: nothing is written
         todo = self.runner.todo
         some = [todo[i * len(todo) // sample] for i in range(sample)] if todo else []
         some = list(dict.fromkeys(some))

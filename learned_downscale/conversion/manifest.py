@@ -186,9 +186,7 @@ def write_parquet(rows: list[Row], path: Any) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise ImportError(
-            "a Parquet manifest needs pyarrow: pip install 'learned-downscale[shards]'"
-        ) from error
+        raise ImportError("a Parquet manifest needs pyarrow: pip install pyarrow") from error
     kinds = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
     schema = pa.schema(
         [

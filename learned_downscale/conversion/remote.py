@@ -144,7 +144,7 @@ class RemoteLog:
         self._waiting = []
 
     def close(self) -> None:
-        pass
+        self.sync()
 
 
 def is_url(place: str) -> bool:

@@ -12,7 +12,8 @@ import json
 import posixpath
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -265,9 +266,10 @@ class ShardRun:
         rows: list[Row] = []
         part = self.out.scratch()
         try:
-            for _ in self._write(shard, part, workers, rows, on_row, stop):
-                if stop.reason is not None:
-                    return
+            with closing(self._write(shard, part, workers, rows, on_row, stop)) as steps:
+                for _ in steps:
+                    if stop.reason is not None:
+                        return
             bad = sum(r.status == "failed" for r in rows)
             row = replace(
                 row,
@@ -303,7 +305,7 @@ class ShardRun:
         rows: list[Row],
         on_row: Callable[[Row], None],
         stop: Stop,
-    ) -> Iterator[None]:
+    ) -> Generator[None]:
         """Write a tar, sample by sample; rows are added to `rows`."""
         work = SampleWork(self.worker, shard.name)
         with tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
