@@ -3,8 +3,9 @@
     python benchmarks/kill.py --kills 100
 
 Draws photos into a temporary folder, one of them broken, and converts them once undisturbed. Then,
-for each kill: a run into an empty folder is killed (SIGKILL) at a random time of its course, often
-twice; what it left is checked; and one more run goes to the end. After each kill
+for each kill: a run into an empty folder is killed (SIGKILL) at a random size of its manifest
+and some ms later, often twice; what it left is checked; and one more run goes to the end. After
+each kill
 
 - no original has changed,
 - every thumbnail is, byte by byte, the undisturbed run's, and has its row in the manifest,
@@ -73,11 +74,22 @@ def start(source: Path, out: Path, kind: str) -> int:
         os._exit(status)
 
 
-def run(source: Path, out: Path, kind: str) -> tuple[int, float]:
-    """The exit status of a run to its end, and its seconds."""
-    begun = time.perf_counter()
+def run(source: Path, out: Path, kind: str) -> int:
+    """The exit status of a run to its end."""
     _, status = os.waitpid(start(source, out, kind), 0)
-    return os.waitstatus_to_exitcode(status), time.perf_counter() - begun
+    return os.waitstatus_to_exitcode(status)
+
+
+def wait(out: Path, size: float) -> None:
+    """Return when the manifest has a size, or does not grow for two seconds."""
+    path, last, since = out / STATE / "manifest.jsonl", -1, time.monotonic()
+    while time.monotonic() - since < 2:
+        now = path.stat().st_size if path.exists() else -1
+        if now >= size:
+            return
+        if now != last:
+            last, since = now, time.monotonic()
+        time.sleep(0.001)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -139,20 +151,19 @@ def main() -> None:
         source, out = root / "in", root / "out"
         draw(source, args.photos)
         originals = {p.name: p.read_bytes() for p in source.iterdir()}
-        whole, lasts = {}, {}
+        whole, sizes = {}, {}
         for kind in KINDS:
-            times = []
-            for _ in range(3):
-                shutil.rmtree(root / kind, ignore_errors=True)
-                times.append(run(source, root / kind, kind)[1])
-            lasts[kind], whole[kind] = min(times), contents(root / kind)
+            run(source, root / kind, kind)
+            whole[kind] = contents(root / kind)
+            sizes[kind] = (root / kind / STATE / "manifest.jsonl").stat().st_size
         for i in range(args.kills):
             kind = list(KINDS)[i % len(KINDS)]
             shutil.rmtree(out, ignore_errors=True)
             wrong = []
             for _ in range(chance.choice((1, 2))):
                 child = start(source, out, kind)
-                time.sleep(chance.uniform(0, lasts[kind]))
+                wait(out, chance.uniform(0, sizes[kind]))
+                time.sleep(chance.uniform(0, 0.03))
                 ended, _ = os.waitpid(child, os.WNOHANG)
                 early += ended != 0
                 if not ended:
@@ -160,7 +171,7 @@ def main() -> None:
                     os.waitpid(child, 0)
                 wrong += wrong_after_kill(out, kind, whole[kind])
             left = len(rows(out))
-            status, _ = run(source, out, kind)
+            status = run(source, out, kind)
             wrong += wrong_at_end(out, kind, whole[kind], status)
             if {p.name: p.read_bytes() for p in source.iterdir()} != originals:
                 wrong.append("an original has changed")
