@@ -60,6 +60,8 @@ def command(source: str, out: str, as_json: bool, verbose: bool, **given: Any) -
         from learned_downscale.conversion.manifest import OtherRecipeError
 
         batch = Batch.of(_request(source, out, recipe, given))
+        if given["verify"] and not batch.makes_files:
+            raise ValueError("--verify reads files; it is not for arrays and shards")
     except (ValueError, OSError, ImportError) as error:
         raise click.UsageError(str(error)) from error
     try:
@@ -147,7 +149,7 @@ def _run(batch: Batch, as_json: bool, verbose: bool, given: dict[str, Any]) -> i
     def on_row(row: Row) -> None:
         name = shown(batch.jobs.source.shown(row.input)) if batch.jobs else shown(row.input)
         if row.status == "failed":
-            tell(f"failed: {name}: {row.reason}")
+            tell(f"failed: {name}: {shown(row.reason)}")
             if len(failures) < FAILURES:
                 failures.append({"input": row.input, "reason": row.reason})
         elif verbose:
@@ -172,7 +174,7 @@ def _run(batch: Batch, as_json: bool, verbose: bool, given: dict[str, Any]) -> i
     report["other_files"] = dict(endings)
     click.echo(json.dumps(report, indent=2) if as_json else _line(summary, endings))
     if summary.stopped:
-        tell(f"stopped: {summary.stopped}; the same command goes on from here")
+        tell(f"stopped: {shown(summary.stopped)}; the same command goes on from here")
     return 128 + signals[0] if signals else int(not summary.complete)
 
 
@@ -181,7 +183,7 @@ def _line(summary: Summary, endings: Counter[str]) -> str:
     counts = {"done": summary.counts["done"], **summary.counts}
     parts = [f"{counts[key]} {words}" for key, words in WORDS.items() if key in counts]
     if endings:
-        named = ", ".join(f"{n} {ending}" for ending, n in endings.most_common(5))
+        named = ", ".join(f"{n} {shown(ending)}" for ending, n in endings.most_common(5))
         more = ", ..." * (len(endings) > 5)
         parts.append(f"{endings.total()} other files left out ({named}{more})")
     if summary.bytes_in:

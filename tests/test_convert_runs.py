@@ -384,8 +384,9 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         pytest.skip("this file system takes UTF-8 names only")
     drawn_photo(64, 48).save(os.fsdecode(name))
     (tmp_path / "in" / "two\nlines.png").write_bytes(b"")
+    open(name.replace(b"png", b"\xff"), "wb").close()
     result = convert(tmp_path / "in", tmp_path / "out", "-v")
-    assert "1 converted, 1 failed" in result.stdout
+    assert "1 converted, 1 failed, 1 other files left out (1 ." in result.stdout
     assert os.path.exists(os.fsencode(tmp_path / "out") + b"/caf\xe9.png")
     assert "two\\nlines.png" in result.stderr
     assert "caf\udce9.png" in rows(tmp_path / "out")

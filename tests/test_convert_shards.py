@@ -193,6 +193,8 @@ def test_wrong_usage_of_shards(tars: Path, tmp_path: Path) -> None:
         (("--size", "8x8", "--to", "array"), "not of shards"),
         (("--factor", 4, "--suffix", "_s"), "keep their keys"),
         (("--factor", 4, "--dry-run"), "not for shards"),
+        (("--factor", 4, "--verify", 5), "not for arrays and shards"),
+        (("--factor", 4, "--engine", "ray"), "--engine ray makes files"),
     ):
         result = run("convert", tars, tmp_path / "out", *options)
         assert result.exit_code == 2 and says in result.stderr

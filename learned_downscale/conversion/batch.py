@@ -106,6 +106,8 @@ class Batch:
         """
         recipe = request.recipe
         tars = _tars(request.source)
+        if request.engine == "ray" and (tars is not None or request.to != "files"):
+            raise ValueError("--engine ray makes files; arrays and shards are made by local")
         if tars is not None:
             return cls._of_tars(request, *tars)
         if request.to == "shards" and recipe.small == "skip":
@@ -167,6 +169,11 @@ class Batch:
         if self.manifest is not None:
             self.manifest.log.close()
         self.out.end()
+
+    @property
+    def makes_files(self) -> bool:
+        """Whether thumbnails are files, and not parts of an array or of shards."""
+        return isinstance(self.runner, Run) and isinstance(self.runner.sink, Files)
 
     @property
     def total(self) -> int:

@@ -118,6 +118,8 @@ def find_jobs(source: str, out: str, recipe: Recipe, choice: Choice = Choice()) 
     elif os.path.realpath(source) == os.path.realpath(out):
         raise ValueError(f"source and out are both {source}; originals are never overwritten")
     elif Path(source).is_file():
+        if choice.names is not None:
+            raise ValueError(f"{source} is a file; --files-from takes names in a folder")
         found = _one(Path(source), Path(out))
     elif not Path(source).is_dir():
         raise FileNotFoundError(f"{source} does not exist, or is no file or folder")
