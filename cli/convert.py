@@ -40,12 +40,13 @@ WORDS = {
 @click.argument("source", metavar="IN")
 @click.argument("out", metavar="OUT")
 def command(source: str, out: str, as_json: bool, verbose: bool, **given: Any) -> None:
-    """Make thumbnails of an image, or of all JPEG, PNG, WebP and TIFF files in a folder.
+    """Make thumbnails of an image, or of all images in a folder (JPEG, PNG, WebP, TIFF, AVIF, GIF,
+    BMP, JPEG 2000; HEIF with the extra `heif`).
 
     OUT gets the same folders and names and, without --format, formats. Photos are turned upright;
-    EXIF and colour profile are kept. A file that fails is reported, the rest is converted, and the
-    exit status is 1. OUT/.learned-downscale/manifest.jsonl says what became of each image; the same
-    command goes on where a stopped one was.
+    metadata and colour profile are kept. A file that fails is reported, the rest is converted, and
+    the exit status is 1. OUT/.learned-downscale/manifest.jsonl says what became of each image; the
+    same command goes on where a stopped one was.
 
     IN and OUT may be URLs (s3://bucket/photos); - is standard input or output, for one image.
     """
@@ -81,7 +82,8 @@ def _recipe(given: dict[str, Any]) -> Recipe:
     from learned_downscale.conversion.recipe import Recipe
 
     same = ("factor", "size", "max_side", "fit", "weights", "quality", "background", "small")
-    more = ("suffix", "exact", "max_pixels", "backend", "device")
+    more = ("suffix", "exact", "max_pixels", "backend", "device", "metadata", "subsampling")
+    more = (*more, "frames")
     ending = given["format"] and f".{given['format']}"
     raw = given["to"] == "array"
     return Recipe(**{name: given[name] for name in (*same, *more)}, ending=ending, raw=raw)

@@ -115,15 +115,39 @@ _add(
 )
 _add(
     "--format",
-    type=click.Choice(["jpg", "png", "tif", "webp"]),
-    help="Format of all thumbnails.  [default: the format of each image]",
+    type=click.Choice(["jpg", "png", "tif", "webp", "avif"]),
+    help="Format of all thumbnails.  [default: the format of each image; of those that are only "
+    "read, JPEG for HEIF and PNG for GIF, BMP and JPEG 2000]",
 )
 _add(
     "--quality",
     type=click.IntRange(1, 100),
     default=95,
     show_default=True,
-    help="Quality of JPEG and WebP files.",
+    help="Quality of JPEG, WebP and AVIF files.",
+)
+_add(
+    "--subsampling",
+    type=click.Choice(["4:4:4", "4:2:2", "4:2:0"]),
+    default="4:4:4",
+    show_default=True,
+    help="Of the colours of JPEG and AVIF files.",
+)
+_add(
+    "--metadata",
+    type=click.Choice(["keep", "strip", "strip-gps"]),
+    default="keep",
+    show_default=True,
+    help="EXIF, XMP, IPTC, comments: all, none, or all but the position. Colour profile and "
+    "density stay.",
+)
+_add(
+    "--frames",
+    type=click.Choice(["fail", "first", "all"]),
+    default="fail",
+    show_default=True,
+    help="Animations and TIFFs of several pages: report them, take the first image, or convert all "
+    "(to WebP, PNG, AVIF or TIFF).",
 )
 _add(
     "--background",

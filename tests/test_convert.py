@@ -200,7 +200,7 @@ def test_tiff_thumbnails_are_compressed(tmp_path: Path) -> None:
 def test_what_is_skipped_is_said(folder: Path, tmp_path: Path) -> None:
     (folder / "more.txt").write_text("no image")
     (folder / "._a.jpg").write_bytes(b"what macOS writes")
-    (folder / "moving.gif").write_bytes(b"GIF89a")
+    (folder / "film.mp4").write_bytes(b"a film")
     drawn_photo(64, 48).save(folder / "b.jfif", "JPEG")
     drawn_photo(64, 48).save(folder / "c.jpe", "JPEG")
     result = run("convert", folder, tmp_path / "out", "--factor", 4)
@@ -341,7 +341,7 @@ def test_enlarging_fails_that_file_alone(folder: Path, tmp_path: Path) -> None:
         (["photos", "photos", "--factor", "4"], "never overwritten"),
         (["photos/a.jpg", "photos", "--factor", "4"], "would be overwritten"),
         (["photos/notes.txt", "out", "--factor", "4"], "unknown suffix"),
-        (["photos/a.jpg", "out.gif", "--factor", "4"], "unknown suffix"),
+        (["photos/a.jpg", "out.gif", "--factor", "4"], "thumbnails are written as .jpg"),
         (["photos/deep/er", "photos/a.jpg", "--factor", "4"], "must be a folder"),
         (["nowhere", "out", "--factor", "4"], "does not exist"),
         (["empty", "out", "--factor", "4"], "no files"),

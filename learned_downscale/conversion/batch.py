@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
-from PIL import Image
-
 from learned_downscale import __version__, pretrained
 from learned_downscale.conversion.arrays import ArraySink
 from learned_downscale.conversion.disk import LocalStore
@@ -25,7 +23,7 @@ from learned_downscale.conversion.shards import ShardRun, find_shards, group_fil
 from learned_downscale.conversion.stores import STATE, Facts, Store
 from learned_downscale.conversion.worker import Worker, check_lossless
 from learned_downscale.engine.backend import processors
-from learned_downscale.files import FORMATS, image_files
+from learned_downscale.files import FORMATS, READABLE, image_files, open_image
 
 Target = Literal["files", "array", "shards"]
 TAR = ".tar"
@@ -290,11 +288,9 @@ def convert_bytes(content: bytes, recipe: Recipe, ending: str | None = None) -> 
     """
     ending = recipe.ending or ending
     if ending is None:
-        with Image.open(io.BytesIO(content)) as image:
-            kind = "JPEG" if image.format == "MPO" else image.format
-        ending = next((e for e, name in FORMATS.items() if name == kind), None)
-        if ending is None:
-            raise ValueError(f"thumbnails cannot be written as {kind}; give --format")
+        kind = open_image(content, first=True, max_pixels=recipe.max_pixels).format
+        kind = "JPEG" if kind in ("MPO", "HEIF") else kind
+        ending = next((e for e, name in FORMATS.items() if name == kind), ".png")
     made = Worker(recipe, None)(content, ending)
     return content if made.content is None else made.content
 
@@ -317,7 +313,7 @@ def _tars(source: str) -> tuple[Store, list[str]] | None:
     if path.is_file():
         return (LocalStore(path.parent), [path.name]) if path.suffix == TAR else None
     tars = sorted(p.name for p in path.glob(f"*{TAR}") if p.is_file()) if path.is_dir() else []
-    return (LocalStore(path), tars) if tars and not image_files(path) else None
+    return (LocalStore(path), tars) if tars and not image_files(path, formats=READABLE) else None
 
 
 def _manifest(request: Request, worker: Worker, out: Store, origin: str) -> Manifest:

@@ -15,7 +15,7 @@ from learned_downscale.conversion.disk import LocalStore
 from learned_downscale.conversion.recipe import Recipe
 from learned_downscale.conversion.remote import RemoteStore, is_url, open_store
 from learned_downscale.conversion.stores import STATE, Store
-from learned_downscale.files import FORMATS, format_of, image_files
+from learned_downscale.files import FORMATS, READABLE, format_of, image_files, suffix_for
 
 OnCollision = Literal["fail", "rename"]
 
@@ -143,13 +143,15 @@ def _one(source: Path, out: Path) -> Jobs:
     single = format_of(out) is not None and not out.is_dir()
     # an image's ending that is none of ours is no folder's name
     named = out.suffix.lower() in Image.registered_extensions() and not out.is_dir()
-    for path in (source, out if named else source):
-        if format_of(path) is None:
-            raise ValueError(f"{path}: unknown suffix; choose from {', '.join(FORMATS)}")
+    if format_of(source, READABLE) is None:
+        raise ValueError(f"{source}: unknown suffix; choose from {', '.join(READABLE)}")
+    if named and not single:
+        raise ValueError(f"{out}: thumbnails are written as {', '.join(FORMATS)}; choose one")
     if out.is_file() and not single:
         raise NotADirectoryError(f"{out} is a file; out must be a folder")
     folder = LocalStore(out.parent if single else out)
-    job = Job(source.name, out.name if single else source.name)
+    whole = source.with_suffix(suffix_for(source.suffix)).name
+    job = Job(source.name, out.name if single else whole)
     return Jobs(LocalStore(source.parent), folder, [job], single)
 
 
@@ -159,12 +161,12 @@ def _folder(source: Path, out: Path, choice: Choice) -> Jobs:
         others: list[str] = []
     else:
         skipped: list[Path] = []
-        paths = image_files(source, out, skipped)
+        paths = image_files(source, out, skipped, READABLE)
         names = [path.relative_to(source).as_posix() for path in paths]
         others = [path.relative_to(source).as_posix() for path in skipped]
     jobs = [Job(name, name) for name in names if choice.takes(name)]
     if not jobs:
-        raise ValueError(f"{source} holds no files ending in {', '.join(FORMATS)}{_asked(choice)}")
+        raise ValueError(f"{source} holds no files ending in {', '.join(READABLE)}{_asked(choice)}")
     others = [name for name in others if choice.takes(name) and STATE not in name]
     return Jobs(LocalStore(source), LocalStore(out), jobs, False, others)
 
@@ -187,10 +189,10 @@ def _remote(source: str, out: str, choice: Choice) -> Jobs:
         for name in store.names():
             if store.shown(name).startswith(inside):
                 continue
-            (names if format_of(Path(name)) else others).append(name)
+            (names if format_of(Path(name), READABLE) else others).append(name)
     jobs = [Job(name, name) for name in names if choice.takes(name)]
     if not jobs:
-        raise ValueError(f"{source} holds no files ending in {', '.join(FORMATS)}{_asked(choice)}")
+        raise ValueError(f"{source} holds no files ending in {', '.join(READABLE)}{_asked(choice)}")
     return Jobs(store, target, jobs, False, [name for name in others if choice.takes(name)])
 
 
@@ -201,10 +203,10 @@ def _asked(choice: Choice) -> str:
 def _named(job: Job, recipe: Recipe) -> Job:
     """The job with the name of its thumbnail by the recipe."""
     path = PurePosixPath(job.name)
-    if format_of(Path(job.name)) is None:
-        reason = f"its ending is none of {', '.join(FORMATS)}"
+    if format_of(Path(job.name), READABLE) is None:
+        reason = f"its ending is none of {', '.join(READABLE)}"
         return replace(job, problem=reason)
-    name = path.stem + recipe.suffix + (recipe.ending or path.suffix)
+    name = path.stem + recipe.suffix + (recipe.ending or suffix_for(path.suffix))
     return replace(job, output=str(path.with_name(name)))
 
 

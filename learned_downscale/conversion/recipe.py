@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from learned_downscale.files import FORMATS
 from learned_downscale.plan import check_size, target_size
 
 Small = Literal["copy", "skip", "fail"]
@@ -31,6 +32,10 @@ class Recipe:
     suffix: added to the names of thumbnails, before the ending.
     exact: decode JPEGs whole and resample by antialiased bicubic.
     max_pixels: images of more pixels fail before they are decoded.
+    metadata: EXIF, XMP, IPTC, comments: all, none, or all without the position.
+    subsampling: of the colours of JPEG and AVIF.
+    frames: what becomes of animations and of TIFFs with several pages: they fail; the first one
+        counts; or all of them are converted (WebP, PNG and AVIF animations, TIFF pages).
     raw: give RGB pixels (height, width, 3), uint8, in place of files (`--to array`).
     backend, device: as for `resize`. They do not change the thumbnails, and are not hashed.
     """
@@ -47,6 +52,9 @@ class Recipe:
     suffix: str = ""
     exact: bool = False
     max_pixels: int = MAX_PIXELS
+    metadata: Literal["keep", "strip", "strip-gps"] = "keep"
+    subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] = "4:4:4"
+    frames: Literal["fail", "first", "all"] = "fail"
     raw: bool = False
     backend: Literal["auto", "torch", "onnx"] = "auto"
     device: str | None = None
@@ -62,6 +70,10 @@ class Recipe:
             raise ValueError("an array holds thumbnails of one size: give --size (such as 64x64)")
         if self.raw and self.small not in (None, "fail"):
             raise ValueError("an array holds thumbnails of one size: images that are smaller fail")
+        if self.ending is not None and self.ending.lower() not in FORMATS:
+            raise ValueError(
+                f"thumbnails are not written as {self.ending} here; choose {', '.join(FORMATS)}"
+            )
         check_size(self.asked)
 
     @property

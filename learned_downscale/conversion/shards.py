@@ -25,7 +25,7 @@ from learned_downscale.conversion.manifest import Manifest, Row
 from learned_downscale.conversion.runs import Policy, Stop, Summary, failed, settled
 from learned_downscale.conversion.stores import Facts, FullError, Store, raise_if_full
 from learned_downscale.conversion.worker import Worker
-from learned_downscale.files import format_of
+from learned_downscale.files import READABLE, format_of, suffix_for
 
 INSIDE = "::"  # between a shard's name and a member's, in rows
 
@@ -126,7 +126,7 @@ def _read_tar(store: Store, name: str, choice: Choice) -> Iterator[Sample]:
                     sample = []
                 opened = tar.extractfile(head) if head.isfile() else None
                 content = b"" if opened is None else opened.read()
-                is_image = opened is not None and format_of(Path(head.name)) is not None
+                is_image = opened is not None and format_of(Path(head.name), READABLE) is not None
                 sample.append(Member(head, content, is_image and choice.takes(head.name)))
                 forget_members(tar)
         if sample:
@@ -179,7 +179,7 @@ class SampleWork:
                 members.append(member)
                 continue
             begun, name = time.perf_counter(), member.head.name
-            ending = self.worker.recipe.ending or PurePosixPath(name).suffix
+            ending = self.worker.recipe.ending or suffix_for(PurePosixPath(name).suffix)
             output = str(PurePosixPath(name).with_suffix(ending))
             row = Row(self.shard + INSIDE + name, self.shard + INSIDE + output, "failed")
             row = replace(row, size=len(member.content), bytes_in=len(member.content))

@@ -12,7 +12,16 @@ import numpy as np
 from PIL import Image, features
 
 from learned_downscale.conversion.recipe import Recipe
-from learned_downscale.files import FORMATS, coloured, encode, fitted, open_upright, writable
+from learned_downscale.files import (
+    FORMATS,
+    Opened,
+    coloured,
+    encode,
+    encode_frames,
+    fitted,
+    frames,
+    open_image,
+)
 from learned_downscale.plan import REDUCED, Plan, plain
 from learned_downscale.resizer import Resizer
 
@@ -23,7 +32,11 @@ _LIBRARIES = {
     "PNG": "zlib",
     "WEBP": "webp",
     "TIFF": "libtiff",
+    "AVIF": "avif",
+    "JPEG2000": "jpg_2000",
 }
+
+_DEEP = ("PNG", "TIFF")  # hold 16 bits
 
 
 @dataclass(frozen=True)
@@ -98,9 +111,9 @@ class Worker:
         """The thumbnail of an image file.
 
         The image is turned upright (EXIF orientation) first; a JPEG much larger than its thumbnail
-        is decoded at a part of its size, unless the recipe is `exact`. EXIF (of TIFF: maker, model,
-        date, copyright and the like, not the camera's settings) and ICC profile are kept. For
-        weights with a payload, 8-bit grey becomes RGB.
+        is decoded at a part of its size, unless the recipe is `exact`. Metadata are kept as the
+        recipe says, the ICC profile always. 16 bits stay where the format holds them. For weights
+        with a payload, 8-bit grey becomes RGB.
 
         Args:
             content: of the image file.
@@ -108,26 +121,31 @@ class Worker:
                 of raw pixels.
 
         Raises:
-            ValueError: the file is empty or has too many pixels or several frames; `resize` refuses
-                it; or the weights have a payload, and the thumbnail would be JPEG or a copy.
+            ValueError: the file is empty or has too many pixels or, unless the recipe says what
+                to do, several frames; `resize` refuses it; or the weights have a payload, and the
+                thumbnail would be JPEG or a copy.
             Exception: Pillow raises many kinds of errors for broken files.
         """
         recipe, lossless = self.recipe, self.needs_lossless
         if lossless and not recipe.raw:
             check_lossless([ending])
-        kind, decoder = self._read_head(content)
-        upright, exif, size = self._open(content)
+        if not content:
+            raise ValueError("the file is empty (0 bytes)")
+        images = self._open(content, ending)
+        first = images[0]
+        decoder, size = decoder_of(first.format), first.size
         target = recipe.target(size)
         if target is None and recipe.small == "skip":
             return Made("skipped", None, None, decoder)
-        if self._resizer.needs_rgb:
-            upright = coloured(upright)
-        if target is None and not lossless and _stays(content, kind, ending):
+        whole = recipe.metadata == "keep" and not recipe.raw
+        if target is None and whole and not lossless and _stays(content, first.format, ending):
             reason = "a copy of the file: it is not larger than asked"
             return Made("copied", content, plain(size, size, reason), decoder)
-        thumbnail, plan = self._resizer.to(target or size).planned([upright])[0]
-        if upright.size != size:
-            share = round(size[0] / upright.width)
+        pairs = [self._planned(opened) for opened in images]
+        plan = pairs[0][1]
+        sides = first.image.size if isinstance(first.image, Image.Image) else size
+        if sides != size:
+            share = round(size[0] / sides[0])
             plan = replace(plan, source=size, reason=f"decoded at 1/{share}, {plan.reason}")
             decoder += f", decoded at 1/{share}"
         if lossless and plan.learned is None:
@@ -135,45 +153,62 @@ class Worker:
                 "it has the thumbnail's size already, and a copy would carry no payload; ask for a "
                 "smaller size, or leave the file out"
             )
+        thumbnails = [thumbnail for thumbnail, _ in pairs]
         if recipe.raw:
-            return Made("done", _rgb(thumbnail, recipe.background), plan, decoder)
-        small, changes = self._encode(thumbnail, exif, ending)
+            return Made("done", _rgb(thumbnails[0], recipe.background), plan, decoder)
+        small, changes = self._encode(thumbnails, images, ending)
         if changes:
             plan = replace(plan, reason=f"{plan.reason}, then {', '.join(changes)}")
         return Made("done", small, plan, decoder)
 
-    def _open(self, content: bytes) -> tuple[Image.Image, Image.Exif, tuple[int, int]]:
-        """The image, upright, its EXIF data, and the upright size of the file's own image."""
-        file: Any = io.BytesIO(content)
-        return open_upright(file, self._least)
+    def _open(self, content: bytes, ending: str) -> list[Opened]:
+        """The image, or the frames that are asked for, upright."""
+        recipe, file = self.recipe, io.BytesIO(content)
+        most, first = recipe.max_pixels, recipe.frames != "fail" or recipe.raw
+        # an array, which only PNG and TIFF hold
+        deep = not (self.needs_lossless or recipe.raw) and FORMATS[ending.lower()] in _DEEP
+        opened = open_image(file, self._least, max_pixels=most, first=first, deep=deep)
+        if opened.count == 1 or recipe.raw or recipe.frames == "first":
+            return [opened]
+        if FORMATS[ending.lower()] == "JPEG":
+            raise ValueError(
+                f"has {opened.count} frames, and JPEG holds one: choose another format "
+                "(--format webp), or the first one (--frames first)"
+            )
+        file.seek(0)
+        return list(frames(file, max_pixels=most))
+
+    def _planned(self, opened: Opened) -> tuple[Any, Plan]:
+        """The thumbnail of one image."""
+        resizer = self._resizer.to(self.recipe.target(opened.size) or opened.size)
+        image = coloured(opened.image) if self._resizer.needs_rgb else opened.image
+        return resizer.planned([image])[0]
 
     def _encode(
-        self, thumbnail: Image.Image, exif: Image.Exif, ending: str
+        self, thumbnails: list[Any], images: list[Opened], ending: str
     ) -> tuple[bytes, list[str]]:
         """The thumbnail's file, and what was changed so that the format could hold it."""
-        thumbnail, changed = fitted(thumbnail, ending, self.recipe.background)
-        changes = list(changed)
-        exif, lost = writable(exif)
-        if lost:
-            changes.append(f"EXIF without {', '.join(lost)}, which cannot be written")
-        return encode(thumbnail, ending, self.recipe.quality, exif, self.needs_lossless), changes
+        recipe, first = self.recipe, images[0]
+        made = [
+            fitted(thumbnail, ending, recipe.background, colour=opened.metadata.colour)
+            for thumbnail, opened in zip(thumbnails, images, strict=True)
+        ]
+        small = [image for image, _ in made]
+        size = small[0].size if isinstance(small[0], Image.Image) else small[0].shape[1::-1]
+        kept = first.metadata.only(recipe.metadata)
+        metadata, lost = kept.for_format(FORMATS[ending.lower()], size)
+        changes = [*first.changes, *made[0][1], *lost]
+        options: dict[str, Any] = {"metadata": metadata, "lossless": self.needs_lossless}
+        if len(small) == 1:
+            options["subsampling"] = recipe.subsampling
+            return encode(small[0], ending, recipe.quality, **options), changes
+        times = [opened.duration or 100 for opened in images]
+        options |= {"durations": times, "loop": first.loop, "quality": recipe.quality}
+        return encode_frames(small, ending, **options), [f"{len(small)} frames", *changes]
 
     def _least(self, size: tuple[int, int]) -> tuple[int, int]:
         target = self.recipe.target(size)
         return size if target is None else least_size(self._resizer.to(target), size)
-
-    def _read_head(self, content: bytes) -> tuple[str | None, str]:
-        """The format, by Pillow's name, and the decoder; the number of pixels is checked."""
-        if not content:
-            raise ValueError("the file is empty (0 bytes)")
-        with Image.open(io.BytesIO(content)) as image:
-            pixels = image.width * image.height
-            if pixels > self.recipe.max_pixels:
-                raise ValueError(
-                    f"{image.width} x {image.height} are {pixels:,} pixels, more than --max-pixels "
-                    f"{self.recipe.max_pixels:,} allows"
-                )
-            return image.format, decoder_of(image.format)
 
 
 def check_lossless(endings: list[str]) -> None:
