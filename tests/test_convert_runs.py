@@ -153,6 +153,8 @@ def test_stopping_at_the_first_failure(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     number = getattr(signal, name)
+    # started by nohup or in the background, some signals are ignored
+    start = signal.signal(number, signal.default_int_handler)
     step, before = progress.Progress.step, signal.getsignal(number)
 
     def send(self: progress.Progress, is_failure: bool) -> None:
@@ -170,6 +172,7 @@ def test_signals(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.Mo
     check_manifest(tmp_path / "out")
     assert "3 converted, 2 unchanged, 1 failed" in convert(folder, tmp_path / "out").stdout
     check_manifest(tmp_path / "out")
+    signal.signal(number, start)
 
 
 @pytest.mark.parametrize("kind", ["ENOSPC", "EDQUOT", "EROFS"])
