@@ -82,11 +82,11 @@ def _recipe(given: dict[str, Any]) -> Recipe:
     from learned_downscale.conversion.recipe import Recipe
 
     same = ("factor", "size", "max_side", "fit", "weights", "quality", "background", "small")
-    more = ("suffix", "exact", "max_pixels", "backend", "device", "metadata", "subsampling")
-    more = (*more, "frames")
+    more = ("suffix", "exact", "max_pixels", "backend", "device")
+    kinds = ("metadata", "subsampling", "frames")
     ending = given["format"] and f".{given['format']}"
     raw = given["to"] == "array"
-    return Recipe(**{name: given[name] for name in (*same, *more)}, ending=ending, raw=raw)
+    return Recipe(**{name: given[name] for name in (*same, *more, *kinds)}, ending=ending, raw=raw)
 
 
 def _request(source: str, out: str, recipe: Recipe, given: dict[str, Any]) -> Request:
