@@ -19,9 +19,12 @@ COMMANDS = {
     "classify": "classify",
     "convert": "convert",
     "demo": "demo",
+    "download": "download",
     "evaluate": "evaluate",
     "export": "export",
+    "models": "models",
     "parity": "parity",
+    "push": "push",
     "train": "train",
     "verify": "verify",
 }

@@ -99,7 +99,7 @@ def thumbnail(
     if image.size != target:
         small = resize(image, target, LEARNED, box)
         # what Pillow's own method sets
-        image.im, image._size, image._mode = small.im, small._size, small._mode  # type: ignore[attr-defined]
+        image.im, image._size, image._mode = small.im, small._size, small._mode
         image.palette = small.palette
         image.info = small.info
     image.readonly = 0

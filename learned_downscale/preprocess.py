@@ -219,7 +219,9 @@ class Preprocess:
         try:
             settings = json.loads((folder / JSON).read_text(encoding="utf-8"))
             version, digest = settings["version"], settings["onnx_sha256"]
-            pairs = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+            pairs: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+            }
             if version == VERSION:
                 keys = ("size", "crop", "mean", "std", "weights")
                 made = cls(**{key: pairs[key] for key in keys})

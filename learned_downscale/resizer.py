@@ -98,6 +98,8 @@ class Resizer:
         check_size(size)
         check_choices(rounding, channel_order, backend, num_threads)
         check_range(value_range)
+        if isinstance(weights, str):
+            weights, revision = loading.pinned(weights, revision)
         self._options = {
             "size": size,
             "weights": weights,

@@ -144,7 +144,7 @@ class Resize(_Base):
             small = self._run(batch, (width, height))
         return small if image.ndim < 5 else small.unflatten(0, image.shape[:-3])
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _run(self, image: Any, size: tuple[int, int]) -> Any:
         if isinstance(image, Tensor) and image.requires_grad and torch.is_grad_enabled():
             raise ValueError(

@@ -12,12 +12,7 @@ from typing import Any
 
 import numpy as np
 from transformers.image_processing_backends import PilBackend
-from transformers.image_utils import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    PILImageResampling,
-    SizeDict,
-)
+from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
 
 from learned_downscale import pretrained
@@ -47,7 +42,7 @@ class LearnedKwargs(ImagesKwargs, total=False):
     weights_sha256: dict[str, str] | None
 
 
-class LearnedImageProcessor(PilBackend):  # type: ignore[misc]
+class LearnedImageProcessor(PilBackend):
     """Resize (learned), centre crop, rescale, normalise, as transformers' own image processors.
 
     Takes PIL images, numpy arrays and tensors, (H, W, C) or (C, H, W), and lists of them. Saves to
@@ -66,10 +61,9 @@ class LearnedImageProcessor(PilBackend):  # type: ignore[misc]
     """
 
     valid_kwargs = LearnedKwargs
-    model_input_names = ("pixel_values",)
     size = {"height": 224, "width": 224}  # noqa: RUF012, as transformers' own classes have it
-    image_mean = IMAGENET_DEFAULT_MEAN
-    image_std = IMAGENET_DEFAULT_STD
+    image_mean = [0.485, 0.456, 0.406]  # noqa: RUF012
+    image_std = [0.229, 0.224, 0.225]  # noqa: RUF012
     resample = PILImageResampling.BICUBIC  # of enlargements
     do_resize = do_rescale = do_normalize = do_convert_rgb = True
     weights: str | None = None
@@ -106,7 +100,14 @@ class LearnedImageProcessor(PilBackend):  # type: ignore[misc]
         shared = {key: settings[key] for key in _SHARED if settings.get(key) is not None}
         return cls(**{**shared, **changes})
 
-    def resize(self, image: Array, size: SizeDict, resample: Any = None, **kwargs: Any) -> Array:
+    def resize(
+        self,
+        image: Array,
+        size: SizeDict,
+        resample: Any = None,
+        reducing_gap: int | None = None,
+        **kwargs: Any,
+    ) -> Array:
         """image: (C, H, W). See the class."""
         height, width = _target(image.shape[-2], image.shape[-1], size)
         if height > image.shape[-2] or width > image.shape[-1]:
@@ -123,7 +124,7 @@ def _target(height: int, width: int, size: SizeDict) -> tuple[int, int]:
         return size.height, size.width
     short, long = min(height, width), max(height, width)
     if size.shortest_edge:
-        edge = raw = size.shortest_edge
+        edge, raw = size.shortest_edge, float(size.shortest_edge)
         if size.longest_edge and long / short * edge > size.longest_edge:
             raw = size.longest_edge * short / long
             edge = round(raw)

@@ -94,7 +94,7 @@ def test_notebooks_hold_their_outputs(path: Path) -> None:
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert any(cell["outputs"] for cell in cells)
     said = [output for cell in cells for output in cell["outputs"]]
-    assert {output["output_type"] for output in said} <= {"stream", "display_data", "execute_result"}
+    assert all(output["output_type"] != "error" for output in said)
     assert all(output.get("name") != "stderr" for output in said)
     code = "\n".join("".join(cell["source"]) for cell in cells)
     assert "def " not in code and "lambda" not in code
@@ -141,7 +141,3 @@ def test_the_site_builds(tmp_path: Path) -> None:
     for page in ("index.html", "faq/index.html"):
         text = (tmp_path / page).read_text()
         assert re.search(r'href="(\.\./)?when/', text), page
-
-
-def test_changelog_knows_the_version() -> None:
-    assert f"## {learned_downscale.__version__} " in (ROOT / "CHANGELOG.md").read_text()

@@ -122,5 +122,5 @@ def test_bad_input(x: object, error: type[Exception], says: str) -> None:
 
 
 def test_bad_factor() -> None:
-    with pytest.raises(ValueError, match="2 or more"):
+    with pytest.raises(ValueError, match="whole number from 2 to 64"):
         Downscaler(1)

@@ -12,7 +12,8 @@ import torch
 from conftest import drawn_photo
 from PIL import Image
 
-from learned_downscale import Decoder, Downscaler, pretrained, resize
+from learned_downscale import Decoder, Downscaler, ThumbnailClassifier, pretrained, resize
+from learned_downscale.readers.efficientnet_lite import EfficientNetLite
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_decoder_beside_its_downscaler(folder: Path) -> None:
         Decoder.from_pretrained(folder)
     with pytest.raises(TypeError, match="divided by 255"):
         again((255 * x).byte())
-    with pytest.raises(ValueError, match="whole factor from 2"):
+    with pytest.raises(ValueError, match="whole number from 2 to 16"):
         Decoder(1)
 
 
@@ -97,6 +98,37 @@ def test_a_decoder_reconstructs_the_photo() -> None:
         ):
             with pytest.raises(ValueError, match=message):
                 Decoder.from_pretrained(name)(wrong)
+
+
+def test_save_pretrained(folder: Path, tmp_path: Path) -> None:
+    E = Downscaler.from_pretrained(folder)
+    E.save_pretrained(folder)  # the same weights: what describes them stays
+    assert pretrained.read_config(folder)["training"] == {"photos": 3}
+    assert (folder / "README.md").read_text() == "a card"
+    (folder / "model.onnx").write_bytes(b"x")
+    decoder = Decoder(4, width=4)
+    decoder.save_pretrained(folder, license="cc0-1.0")
+    config = pretrained.check_folder(folder)
+    assert "training" not in config and not (folder / "model.onnx").exists()
+    assert Downscaler.from_pretrained(folder).out.weight.equal(E.out.weight)
+    with torch.no_grad():
+        E.out.weight.mul_(0.5)
+    E.save_pretrained(str(folder))  # replaced; decoder and licence stay
+    config = pretrained.check_folder(folder)
+    assert config["license"] == "cc0-1.0" and "decoder" in config
+    assert Downscaler.from_pretrained(folder).out.weight.equal(E.out.weight)
+    card = (folder / "README.md").read_text()
+    assert "license: cc0-1.0" in card and "# mine: downscaler and decoder" in card
+    classifier = ThumbnailClassifier(EfficientNetLite(0.25, 0.25, 2, 2), "ab", "ab", 0.5)
+    for network, place in ((classifier, folder), (E, tmp_path / "student")):
+        classifier.save_pretrained(tmp_path / "student")
+        with pytest.raises(FileExistsError, match="holds weights of another kind"):
+            network.save_pretrained(place)
+    assert Downscaler.from_pretrained(folder).factor == 4  # as before
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    with pytest.raises(FileExistsError, match="its files are not replaced: name a new folder"):
+        E.save_pretrained(tmp_path / "photos")
 
 
 def change_config(folder: Path, **changes: object) -> None:
@@ -134,22 +166,11 @@ def test_unknown_name() -> None:
         FileNotFoundError, match="bundled are x2, x2-machine, x4, x4-jpeg, x4-machine"
     ):
         Downscaler.from_pretrained("x3")
+    for name in ("C:/weights", "C:\\weights/x4", "a/b/c", "/none/x4", "./x4"):
+        with pytest.raises(FileNotFoundError, match="no weights of a downscaler"):
+            Downscaler.from_pretrained(name)
 
 
 def test_a_missing_path_is_not_looked_for_on_the_hub() -> None:
     with pytest.raises(FileNotFoundError, match="runs/x4"):
         Downscaler.from_pretrained(Path("runs/x4"))
-
-
-def test_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    asked = []
-
-    def download(repo: str, file: str, revision: str | None) -> str:
-        asked.append((repo, file, revision))
-        return str(folder / file)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert Downscaler.from_pretrained("someone/x4", revision="abc").channels == 8
-    assert {a[::2] for a in asked} == {("someone/x4", "abc")} and len(asked) == 2

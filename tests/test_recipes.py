@@ -57,7 +57,7 @@ def test_cards_are_their_configs(name: str) -> None:
     config = config_of(name)
     card = (ROOT / "weights" / name / "README.md").read_text()
     assert card == render(name, config)
-    open_pictures = name in ("x2", "x4", "x4-machine")
+    open_pictures = name in ("x2", "x2-machine", "x4", "x4-machine")
     terms = "CC BY 4.0" if open_pictures else "non-commercial research only"
     assert terms in card and "ImageNet" in card
     assert ("quantisation index modulation" in card) == (
@@ -90,7 +90,7 @@ def test_changes() -> None:
     for change, message in (
         ("downscaler.qim=8", "a residual for each channel"),
         ("run.seed", "KEY=VALUE"),
-        ("task.1.epochs=2", "tasks 0 to 0"),
+        ("task.2.epochs=2", "tasks 0 to 1"),
         ("task.0=2", "no key of a table, such as"),
         ("run.seed.more=2", "no key of a table"),
         ("run.sead=2", "run has no sead; valid are size, batch_size, seed"),

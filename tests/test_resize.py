@@ -13,7 +13,6 @@ import torch
 from conftest import drawn_photo
 from PIL import Image
 
-import learned_downscale
 from learned_downscale import Downscaler, Plan, resize
 from learned_downscale.plan import target_size
 
@@ -333,14 +332,6 @@ def test_bad_words() -> None:
         resize(GREY, 4, weights=4)
     with pytest.raises(FileNotFoundError, match="x2, x2-machine, x4"):
         resize(GREY, 4, weights="x3")
-
-
-def test_public_names() -> None:
-    assert learned_downscale.__all__ == sorted(learned_downscale.__all__)
-    for name in learned_downscale.__all__:
-        assert getattr(learned_downscale, name).__doc__
-    with pytest.raises(AttributeError, match="nothing_such"):
-        _ = learned_downscale.nothing_such
 
 
 def test_import_is_light() -> None:

@@ -1,48 +1,34 @@
-"""All jobs on this machine: decoding, resizing and encoding of several files at once."""
+"""Several things at once on this machine: threads, since decoders, encoders and networks let go of
+Python's lock."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TypeVar
 
-from learned_downscale.conversion.jobs import Job
-from learned_downscale.conversion.worker import convert_file
 from learned_downscale.files import quiet
-from learned_downscale.plan import Plan
-from learned_downscale.resizer import Resizer
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-def convert_files(
-    jobs: Sequence[Job], resizer: Resizer, workers: int, **options: Any
-) -> Iterator[tuple[Job, Plan | Exception | None]]:
-    """Each job, in their order, with what `convert_file` gave or raised.
+def in_order(tasks: Iterable[T], work: Callable[[T], R], workers: int) -> Iterator[R]:
+    """What `work` gives for each task, in their order; what it raises is raised.
 
-    Args:
-        resizer: best with `num_threads` of 1: the files are what is worked on at once.
-        options: as for `convert_file`.
-        workers: threads. Decoders and encoders let go of Python's lock, so threads do. At most
-            twice as many images are in memory.
+    workers: threads. At most twice as many tasks have begun and are not given out yet. Where the
+    caller stops, what has begun is finished, and the rest is not begun.
     """
-    waiting: deque[tuple[Job, Future[Plan | None]]] = deque()
-
-    def first() -> tuple[Job, Plan | Exception | None]:
-        job, future = waiting.popleft()
-        error = future.exception()
-        if error is not None and not isinstance(error, Exception):
-            raise error
-        return job, future.result() if error is None else error
-
+    waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="learned_downscale_convert")
     try:
         with quiet():  # here, since it is not for several threads
-            for job in jobs:
+            for task in tasks:
                 if len(waiting) == 2 * workers:
-                    yield first()
-                future = pool.submit(convert_file, job, resizer, **options)
-                waiting.append((job, future))
+                    yield waiting.popleft().result()
+                waiting.append(pool.submit(work, task))
             while waiting:
-                yield first()
-    finally:  # also where the caller stops: what has begun is finished, the rest is not begun
+                yield waiting.popleft().result()
+    finally:
         pool.shutdown(cancel_futures=True)

@@ -1,15 +1,64 @@
-"""The work on one job: an image file -> the file of its thumbnail."""
+"""The work on one image: the bytes of its file -> the bytes of its thumbnail's file, and what was
+done."""
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import replace
-from functools import partial
+import io
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
-from learned_downscale.conversion.jobs import Job, check_formats
-from learned_downscale.files import coloured, encode, fitted, open_upright, writable
-from learned_downscale.plan import REDUCED, Plan
+import numpy as np
+from PIL import Image, features
+
+from learned_downscale.conversion.recipe import Recipe
+from learned_downscale.files import (
+    FORMATS,
+    Opened,
+    coloured,
+    encode,
+    encode_frames,
+    fitted,
+    frames,
+    open_image,
+)
+from learned_downscale.plan import REDUCED, Plan, plain
 from learned_downscale.resizer import Resizer
+
+# Pillow's name of a format -> the library that decodes it, as PIL.features calls it
+_LIBRARIES = {
+    "JPEG": "libjpeg_turbo",
+    "MPO": "libjpeg_turbo",
+    "PNG": "zlib",
+    "WEBP": "webp",
+    "TIFF": "libtiff",
+    "AVIF": "avif",
+    "JPEG2000": "jpg_2000",
+}
+
+_DEEP = ("PNG", "TIFF")  # hold 16 bits
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of one image.
+
+    status: "done"; "copied": the file is the original's, byte by byte; "skipped": no larger than
+        asked.
+    content: of the thumbnail's file; None if it is skipped.
+    plan: how it was made; None if it is skipped.
+    decoder: what decoded the image, with versions.
+    """
+
+    status: str
+    content: bytes | None
+    plan: Plan | None
+    decoder: str
+
+    @property
+    def how(self) -> str | None:
+        """The plan in words."""
+        return None if self.plan is None else str(self.plan)
 
 
 def least_size(resizer: Resizer, size: tuple[int, int]) -> tuple[int, int]:
@@ -22,71 +71,176 @@ def least_size(resizer: Resizer, size: tuple[int, int]) -> tuple[int, int]:
     return times * plan.target[0], times * plan.target[1]
 
 
-def convert_file(
-    job: Job,
-    resizer: Resizer,
-    quality: int = 95,
-    overwrite: bool = False,
-    background: str = "white",
-) -> Plan | None:
-    """Write one thumbnail.
+class Worker:
+    """Makes thumbnails by a recipe.
 
-    The image is turned upright (EXIF orientation) first; a JPEG much larger than its thumbnail is
-    decoded at a part of its size, unless the resizer is `exact`. EXIF (of TIFF: maker, model, date,
-    copyright and the like, not the camera's settings) and ICC profile are kept. For weights with a
-    payload, 8-bit grey becomes RGB. The target appears whole or not at all.
+        worker = Worker(Recipe(factor=4))
+        made = worker(path.read_bytes(), ".jpg")
+
+    Picklable, and safe to call from several threads.
 
     Args:
-        job: the image file, and the file of the thumbnail; its suffix says the format.
-        resizer: makes the thumbnail.
-        quality: of JPEG and WebP, from 1 to 100.
-        overwrite: replace a target that exists.
-        background: a colour, by Pillow's names, under transparency where the format has none.
+        recipe: what is asked.
+        num_threads: for one image. 1 is best where several images are worked on at once.
 
-    Returns:
-        The plan of the thumbnail, or None if the target exists and is kept.
+    Attributes:
+        needs_lossless: whether the thumbnails must be stored losslessly (PNG, lossless WebP).
+        weights: names of the weights by native factor.
 
     Raises:
-        IsADirectoryError: the target is a folder.
-        ValueError: the image has several frames; `resize` refuses it; or the weights have a
-            payload, and the target is JPEG or the image has the thumbnail's size already.
-        Exception: Pillow raises many kinds of errors for broken files.
+        ValueError, OSError, ImportError: as `Resizer`.
     """
-    if job.target.is_dir():
-        raise IsADirectoryError(f"{job.target} is a folder")
-    if job.target.exists() and not overwrite:
-        return None
-    if job.source.exists() and not job.source.is_file():  # reading a pipe waits for ever
-        raise ValueError(f"{job.source} is no regular file")
-    lossless = resizer.needs_lossless
-    if lossless:
-        check_formats([job])
-    upright, exif, size = open_upright(job.source, partial(least_size, resizer))
-    if resizer.needs_rgb:
-        upright = coloured(upright)
-    thumbnail, plan = resizer.to(resizer.plan(size).target).planned([upright])[0]
-    if upright.size != size:
-        share = round(size[0] / upright.width)
-        plan = replace(plan, source=size, reason=f"decoded at 1/{share}, {plan.reason}")
-    if lossless and plan.learned is None:
-        raise ValueError(
-            "it has the thumbnail's size already, and a copy would carry no payload; ask for a "
-            "smaller size, or leave the file out"
+
+    def __init__(self, recipe: Recipe, num_threads: int | None = 1) -> None:
+        self.recipe, self.num_threads = recipe, num_threads
+        self._resizer = Resizer(
+            recipe.asked,
+            weights=recipe.weights,
+            num_threads=num_threads,
+            exact=recipe.exact,
+            backend=recipe.backend,
+            device=recipe.device,
         )
-    thumbnail, changes = fitted(thumbnail, job.target.suffix, background)
-    exif, lost = writable(exif)
-    if lost:
-        changes = (*changes, f"EXIF without {', '.join(lost)}, which cannot be written")
-    if changes:
-        plan = replace(plan, reason=f"{plan.reason}, then {', '.join(changes)}")
-    content = encode(thumbnail, job.target.suffix, quality, exif, lossless)
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    # unique among threads, processes and machines that share the folder
-    part = job.target.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
-        part.write_bytes(content)
-        part.replace(job.target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    return plan
+        self.needs_lossless = self._resizer.needs_lossless
+        self.weights = self._resizer.weights
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Worker, (self.recipe, self.num_threads)
+
+    def __call__(self, content: bytes, ending: str) -> Made:
+        """The thumbnail of an image file.
+
+        The image is turned upright (EXIF orientation) first; a JPEG much larger than its thumbnail
+        is decoded at a part of its size, unless the recipe is `exact`. Metadata are kept as the
+        recipe says, the ICC profile always. 16 bits stay where the format holds them. For weights
+        with a payload, 8-bit grey becomes RGB.
+
+        Args:
+            content: of the image file.
+            ending: of the thumbnail's file, which says its format; without a meaning for a recipe
+                of raw pixels.
+
+        Raises:
+            ValueError: the file is empty or has too many pixels or, unless the recipe says what
+                to do, several frames; `resize` refuses it; or the weights have a payload, and the
+                thumbnail would be JPEG or a copy.
+            Exception: Pillow raises many kinds of errors for broken files.
+        """
+        recipe, lossless = self.recipe, self.needs_lossless
+        if lossless and not recipe.raw:
+            check_lossless([ending])
+        if not content:
+            raise ValueError("the file is empty (0 bytes)")
+        images = self._open(content, ending)
+        first = images[0]
+        decoder, size = decoder_of(first.format), first.size
+        target = recipe.target(size)
+        if target is None and recipe.small == "skip":
+            return Made("skipped", None, None, decoder)
+        whole = recipe.metadata == "keep" and not recipe.raw
+        if target is None and whole and not lossless and _stays(content, first.format, ending):
+            reason = "a copy of the file: it is not larger than asked"
+            return Made("copied", content, plain(size, size, reason), decoder)
+        pairs = [self._planned(opened) for opened in images]
+        plan = pairs[0][1]
+        sides = first.image.size if isinstance(first.image, Image.Image) else size
+        if sides != size:
+            share = round(size[0] / sides[0])
+            plan = replace(plan, source=size, reason=f"decoded at 1/{share}, {plan.reason}")
+            decoder += f", decoded at 1/{share}"
+        if lossless and plan.learned is None:
+            raise ValueError(
+                "it has the thumbnail's size already, and a copy would carry no payload; ask for a "
+                "smaller size, or leave the file out"
+            )
+        thumbnails = [thumbnail for thumbnail, _ in pairs]
+        if recipe.raw:
+            return Made("done", _rgb(thumbnails[0], recipe.background), plan, decoder)
+        small, changes = self._encode(thumbnails, images, ending)
+        if changes:
+            plan = replace(plan, reason=f"{plan.reason}, then {', '.join(changes)}")
+        return Made("done", small, plan, decoder)
+
+    def _open(self, content: bytes, ending: str) -> list[Opened]:
+        """The image, or the frames that are asked for, upright."""
+        recipe, file = self.recipe, io.BytesIO(content)
+        most, first = recipe.max_pixels, recipe.frames != "fail" or recipe.raw
+        # an array, which only PNG and TIFF hold
+        deep = not (self.needs_lossless or recipe.raw) and FORMATS[ending.lower()] in _DEEP
+        opened = open_image(file, self._least, max_pixels=most, first=first, deep=deep)
+        if opened.count == 1 or recipe.raw or recipe.frames == "first":
+            return [opened]
+        if FORMATS[ending.lower()] == "JPEG":
+            raise ValueError(
+                f"has {opened.count} frames, and JPEG holds one: choose another format "
+                "(--format webp), or the first one (--frames first)"
+            )
+        file.seek(0)
+        return list(frames(file, max_pixels=most))
+
+    def _planned(self, opened: Opened) -> tuple[Any, Plan]:
+        """The thumbnail of one image."""
+        resizer = self._resizer.to(self.recipe.target(opened.size) or opened.size)
+        image = coloured(opened.image) if self._resizer.needs_rgb else opened.image
+        return resizer.planned([image])[0]
+
+    def _encode(
+        self, thumbnails: list[Any], images: list[Opened], ending: str
+    ) -> tuple[bytes, list[str]]:
+        """The thumbnail's file, and what was changed so that the format could hold it."""
+        recipe, first = self.recipe, images[0]
+        made = [
+            fitted(thumbnail, ending, recipe.background, colour=opened.metadata.colour)
+            for thumbnail, opened in zip(thumbnails, images, strict=True)
+        ]
+        small = [image for image, _ in made]
+        size = small[0].size if isinstance(small[0], Image.Image) else small[0].shape[1::-1]
+        kept = first.metadata.only(recipe.metadata)
+        metadata, lost = kept.for_format(FORMATS[ending.lower()], size)
+        changes = [*first.changes, *made[0][1], *lost]
+        options: dict[str, Any] = {"metadata": metadata, "lossless": self.needs_lossless}
+        if len(small) == 1:
+            options["subsampling"] = recipe.subsampling
+            return encode(small[0], ending, recipe.quality, **options), changes
+        times = [opened.duration or 100 for opened in images]
+        options |= {"durations": times, "loop": first.loop, "quality": recipe.quality}
+        return encode_frames(small, ending, **options), [f"{len(small)} frames", *changes]
+
+    def _least(self, size: tuple[int, int]) -> tuple[int, int]:
+        target = self.recipe.target(size)
+        return size if target is None else least_size(self._resizer.to(target), size)
+
+
+def check_lossless(endings: list[str]) -> None:
+    """Raise ValueError if a thumbnail would be JPEG, for weights whose thumbnails must be stored
+    losslessly (`Worker.needs_lossless`)."""
+    lossy = [ending for ending in endings if FORMATS.get(ending.lower()) == "JPEG"]
+    if lossy:
+        raise ValueError(
+            f"{len(lossy)} of {len(endings)} thumbnails would be JPEG, which destroys the payload "
+            "that these weights embed; choose PNG (--format png)"
+        )
+
+
+@cache
+def decoder_of(kind: str | None) -> str:
+    """What decodes a format, with versions: what its pixels depend on."""
+    import PIL
+
+    library = _LIBRARIES.get(kind or "")
+    version = library and features.version(library)
+    return f"{kind}: Pillow {PIL.__version__}" + (f", {library} {version}" if version else "")
+
+
+def _stays(content: bytes, kind: str | None, ending: str) -> bool:
+    """Whether the file can be copied: it has the thumbnail's format and is upright."""
+    if ("JPEG" if kind == "MPO" else kind) != FORMATS[ending.lower()]:
+        return False
+    with Image.open(io.BytesIO(content)) as image:
+        return image.getexif().get(0x0112, 1) in (0, 1)
+
+
+def _rgb(image: Image.Image, background: str) -> bytes:
+    """The pixels (height, width, 3) of a thumbnail, with transparency laid over the background."""
+    levels, _ = fitted(coloured(image), ".jpg", background)
+    return np.asarray(levels.convert("RGB")).tobytes()

@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learned_downscale import pretrained
+from learned_downscale.core.arguments import check_whole
 from learned_downscale.core.qim import check_qim
+from learned_downscale.hub import Storable
 
 
-class Decoder(nn.Module):
+class Decoder(Storable, nn.Module):
     """Reconstructs an RGB image at `factor` times the thumbnail's width and height.
 
         large = bicubic(x) + layers(x)
@@ -27,8 +29,8 @@ class Decoder(nn.Module):
     downscaler of the same name.
 
     Args:
-        factor: of width and height, a whole number of 2 or more.
-        width: channels of the hidden layers.
+        factor: of width and height, a whole number from 2 to 16.
+        width: channels of the hidden layers, 1 to 1024.
         qim: above 1, the layers also see the payload: what the thumbnail's levels leave modulo
             this, the `qim` of its downscaler. Thumbnails must then arrive as they were made: 8
             bits, not enlarged, turned or mirrored, never saved as JPEG
@@ -44,8 +46,8 @@ class Decoder(nn.Module):
 
     def __init__(self, factor: int = 2, width: int = 24, qim: int = 1) -> None:
         super().__init__()
-        if factor < 2:
-            raise ValueError(f"factor is {factor}; a decoder enlarges by a whole factor from 2")
+        check_whole("factor", factor, 2, 16)
+        check_whole("width", width, 1, 1024)
         check_qim(qim)
         self.factor = factor
         self.qim = qim
@@ -62,8 +64,9 @@ class Decoder(nn.Module):
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Decoder:
         """The decoder of a downscaler: bundled ("x4-machine", "x4-jpeg", "x2-machine"), a folder,
-        or a model of the Hugging Face Hub. In evaluation mode, frozen; `requires_grad_()` unfreezes
-        it. See `learned_downscale.pretrained.load` for what is checked and raised.
+        or a model of the Hugging Face Hub ("owner/name" or "owner/name@revision"). In evaluation
+        mode, frozen; `requires_grad_()` unfreezes it. See `learned_downscale.pretrained.load` for
+        what is checked and raised.
         """
         return pretrained.load(cls, name, revision=revision)
 

@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learned_downscale import pretrained
+from learned_downscale.core.arguments import check_flag, check_whole
 from learned_downscale.core.qim import check_qim
 from learned_downscale.core.tensors import (
     bicubic,
@@ -42,6 +43,7 @@ from learned_downscale.core.tensors import (
     quantise,
     round_through,
 )
+from learned_downscale.hub import Storable
 from learned_downscale.plan import reduction, takes_patches
 
 # Weights are integers in [-63, 63]: with 64 or more, processors without VNNI saturate the sum of
@@ -78,12 +80,12 @@ def integer_weight(weight: Tensor, zero_sum: bool = False) -> tuple[Tensor, int]
     return q, shift
 
 
-class Downscaler(nn.Module):
+class Downscaler(Storable, nn.Module):
     """Makes a thumbnail that is `factor` times smaller in width and height.
 
     Args:
-        factor: the native factor, 2 or 4 in the published weights. Any whole number of 2 or more.
-        channels: width of the hidden layers.
+        factor: the native factor, 2 or 4 in the published weights. A whole number from 2 to 64.
+        channels: width of the hidden layers, 1 to 1024.
         qim: 1: the residual is added to the bicubic thumbnail. A power of two up to 128: the
             residual is embedded in the thumbnail's low bits modulo this (`core.qim`); the
             thumbnail has 8 bits then.
@@ -105,9 +107,10 @@ class Downscaler(nn.Module):
 
     def __init__(self, factor: int, channels: int = 16, qim: int = 1, shared: bool = False) -> None:
         super().__init__()
-        if factor < 2:
-            raise ValueError(f"factor is {factor}; a downscaler needs a whole factor of 2 or more")
+        check_whole("factor", factor, 2, 64)
+        check_whole("channels", channels, 1, 1024)
         check_qim(qim)
+        check_flag("shared", shared)
         if shared and qim > 1:
             raise ValueError(f"qim is {qim}, but a payload needs a residual for each channel")
         self.factor = factor
@@ -128,7 +131,7 @@ class Downscaler(nn.Module):
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Downscaler:
         """Bundled weights ("x2", "x4", "x2-machine", "x4-machine", "x4-jpeg"), a folder, or a model
-        of the Hugging Face Hub.
+        of the Hugging Face Hub ("owner/name" or "owner/name@revision").
 
         See `learned_downscale.pretrained.load` for what is checked and raised.
         """

@@ -18,9 +18,9 @@ ENOUGH = 3 * 56**2
 
 def check_qim(qim: int) -> None:
     """Raise ValueError if levels of 8 bits cannot hold a payload modulo this."""
-    if qim not in QIMS:
+    if isinstance(qim, bool) or not isinstance(qim, int) or qim not in QIMS:
         raise ValueError(
-            f"qim is {qim}; it must be one of {', '.join(map(str, QIMS))} "
+            f"qim is {qim!r}; it must be one of {', '.join(map(str, QIMS))} "
             "(1: no payload; else a payload in the low bits of 8)"
         )
 

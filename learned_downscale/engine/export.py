@@ -14,7 +14,7 @@ from learned_downscale.engine.onnx_backend import IMAGE, RESIDUAL, THUMBNAIL
 
 OPSET, IR_VERSION = 19, 9  # ONNX Runtime 1.16 and newer; antialiased Resize is in 18
 # of Resize: Pillow's
-BICUBIC = {
+BICUBIC: dict[str, Any] = {
     "mode": "cubic",
     "cubic_coeff_a": -0.5,
     "antialias": 1,

@@ -40,6 +40,12 @@ def stamp(name: str | Path) -> Stamp:
 
 
 @lru_cache(maxsize=32)
+def pinned(name: str, revision: str | None) -> tuple[str, str | None]:
+    """`pretrained.pinned`, asked once a process; raises as `pretrained.load`."""
+    return pretrained.pinned(name, revision)
+
+
+@lru_cache(maxsize=32)
 def read_facts(name: str | Path, revision: str | None, stamp: Stamp) -> Facts:
     """Of named weights; raises as `pretrained.load`."""
     config = pretrained.read_config(name, revision=revision)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from learned_downscale.core.resampling import Array
@@ -26,6 +27,8 @@ _VIA = {
 }
 # Of these, the ones in which a payload would not survive.
 INEXACT = ("YCbCr", "HSV", "RGBa")
+# Before, Pillow's __arrow_c_array__ crashes on images that lie in memory of others (fromarray).
+_HAS_ARROW = int(PIL.__version__.split(".")[0]) >= 13
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 
@@ -131,6 +134,8 @@ class _ArrowArray(ctypes.Structure):
 def _four_bytes(image: Image.Image) -> Array | None:
     """(H, W, 4) of an RGB or RGBA image as Pillow keeps it, without a copy; None where it does not
     lie in one piece. np.asarray, which repacks it, takes several times as long as reading it."""
+    if not _HAS_ARROW:
+        return None
     try:
         _, capsule = image.__arrow_c_array__()
     except (AttributeError, ValueError, MemoryError):  # not in one piece

@@ -21,12 +21,16 @@ def architecture_of(arguments: dict[str, object]) -> type[ClassifierNetwork]:
         ValueError: the architecture is unknown.
     """
     name = arguments.get("architecture", EfficientNetLite.architecture)
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise ValueError(f"architecture {name!r} is none of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[str(name)]
+    return ARCHITECTURES[name]
 
 
 def load_network(name: str | Path, *, revision: str | None = None) -> ClassifierNetwork:
     """The network of a classifier's weights; raises as `pretrained.load`."""
     config = pretrained.read_config(name, "classifier", revision=revision)
-    return pretrained.load(architecture_of(config["classifier"]), name, revision=revision)
+    try:
+        cls = architecture_of(config["classifier"])
+    except ValueError as error:
+        raise ValueError(f"the config.json of {name} does not fit: {error}") from error
+    return pretrained.load(cls, name, revision=revision)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 
-from learned_downscale import pretrained
+from learned_downscale import hub, pretrained, saving
 from learned_downscale.api import resize
+from learned_downscale.core.arguments import check_flag, check_number, check_whole
 from learned_downscale.core.decoder import Decoder
 from learned_downscale.core.qim import lacks_payload
 from learned_downscale.engine.backend import check_choices
@@ -107,36 +108,81 @@ class ThumbnailClassifier:
         Args:
             name: the bundled name (which never touches the network), a folder that training wrote
                 (config.json, model.safetensors and perhaps decoder.safetensors), or a model id
-                "owner/name" of the Hugging Face Hub.
+                "owner/name" or "owner/name@revision" of the Hugging Face Hub.
             revision: branch, tag or commit of a Hub model; pin a commit in production.
             device: where to compute, as torch names it.
 
         Raises:
-            FileNotFoundError: no such name or folder, or a file of it is missing.
             ValueError: the files are damaged, do not belong together, or are no classifier's.
-            OSError: the Hub cannot be reached or has no such model.
+            FileNotFoundError, PermissionError, ConnectionError: as `pretrained.load`.
         """
+        name, revision = pretrained.pinned(name, revision)
         config = pretrained.read_config(name, "classifier", revision=revision)
         network = load_network(name, revision=revision).to(device)
         decoder = None
         if "decoder" in config:
             decoder = pretrained.load(Decoder, name, revision=revision).to(device)
         try:
-            labels = [entry["label"] for entry in config["classes"]]
-            ids = [entry["wordnet_id"] for entry in config["classes"]]
-            threshold, temperature = float(config["threshold"]), float(config["temperature"])
+            labels = [str(entry["label"]) for entry in config["classes"]]
+            ids = [str(entry["wordnet_id"]) for entry in config["classes"]]
             if len(set(labels)) != len(ids) or len(ids) != network.config["classes"]:
                 raise ValueError(
                     f"{len(set(labels))} labels of {network.config['classes']} classes"
                 )
-            if not temperature > 0:
-                raise ValueError(f"temperature {temperature}")
+            threshold, temperature = config["threshold"], config["temperature"]
+            check_number("threshold", threshold, 0, 1)
+            check_number("temperature", temperature, 1e-6, 1e6)
             sizes = Sizes(**config.get("sizes", {}))
+            check_whole("smallest", sizes.smallest, 1, 2**16)
+            check_whole("largest", sizes.largest, sizes.smallest, 2**16)
+            check_flag("shrinks", sizes.shrinks)
             return cls(network, labels, ids, threshold, temperature, decoder, sizes)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"the config.json of {name} does not fit: {type(error).__name__}: {error}"
             ) from error
+
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
+        """Write the classifier into a weights folder, for `from_pretrained`: config.json,
+        safetensors (float16), a plain card.
+
+        Args:
+            folder: a new one, or one that holds a classifier, which is replaced.
+            license: of the weights, as the Hub names it ("apache-2.0").
+
+        Raises:
+            FileExistsError: the folder holds something else.
+            ValueError: the folder's config.json is damaged.
+        """
+        self._save(Path(folder), license)
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        license: str | None = None,
+        message: str | None = None,
+    ) -> str:
+        """Send the classifier to a model "owner/name" of the Hugging Face Hub; arguments, result
+        and errors are those of `Downscaler.push_to_hub`."""
+
+        def save(folder: Path) -> None:
+            self._save(folder, license)
+
+        return hub.push_saved(repo, save, private=private, token=token, message=message)
+
+    def _save(self, folder: Path, license: str | None) -> None:
+        pairs = zip(self.wordnet_ids, self.labels, strict=True)
+        about = {
+            "classes": [{"wordnet_id": wordnet, "label": label} for wordnet, label in pairs],
+            "threshold": self.threshold,
+            "temperature": self.temperature,
+            "sizes": asdict(self.sizes),
+        }
+        decoder = [] if self.decoder is None else [self.decoder]
+        saving.save_networks(folder, [self.network, *decoder], license, **about)
 
     def __call__(self, images: Any, *, channel_order: ChannelOrder = "rgb") -> Any:
         """Classify thumbnails.

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from learned_downscale.core.arguments import check_number
 from learned_downscale.readers.network import ClassifierNetwork, folded
 
 # EfficientNet-Lite0: kernel, stride, expansion, channels in, channels out, blocks.
@@ -72,6 +73,8 @@ class EfficientNetLite(ClassifierNetwork):
             classes=classes,
             input_scale=input_scale,
         )
+        check_number("width", width, 0.1, 4)
+        check_number("depth", depth, 0.1, 4)
         self.stem = _Convolution(3, 32, 3, stem_stride)
         blocks: list[nn.Module] = []
         for n, (kernel, stride, expansion, inside, outside, repeats) in enumerate(_STAGES):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learned_downscale import pretrained
+from learned_downscale.core.arguments import check_number, check_whole
 
 
 class ClassifierNetwork(nn.Module):
@@ -33,6 +34,9 @@ class ClassifierNetwork(nn.Module):
         super().__init__()
         if architecture != self.architecture:
             raise ValueError(f"architecture is {architecture!r}, not {self.architecture!r}")
+        check_whole("classes", arguments["classes"], 1, 2**16)
+        check_whole("stem_stride", arguments["stem_stride"], 1, 16)
+        check_number("input_scale", arguments["input_scale"], 1 / 64, 64)
         self.arguments = arguments
 
     @property

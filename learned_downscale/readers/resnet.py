@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from learned_downscale.core.arguments import check_flag, check_number, check_whole
 from learned_downscale.readers.network import ClassifierNetwork, folded
 
 REDUCTION = 4  # of the channels inside a bottleneck
@@ -61,6 +62,15 @@ class ResNet(ClassifierNetwork):
             stem_stride=stem_stride,
             input_scale=input_scale,
         )
+        check_flag("bottleneck", bottleneck)
+        check_flag("stride_first", stride_first)
+        check_flag("downsample_first", downsample_first)
+        _check_layers(embedding, hidden, depths, bottleneck)
+        if len(mean) != 3 or len(std) != 3:
+            raise ValueError(f"mean and std have {len(mean)} and {len(std)} values, not 3")
+        for channel in range(3):
+            check_number("mean", mean[channel], -10, 10)
+            check_number("std", std[channel], 1e-6, 10)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
@@ -111,6 +121,21 @@ class ResNet(ClassifierNetwork):
         )
         ours.load_state_dict(_our_names(model.state_dict()))
         return ours.eval().requires_grad_(False)
+
+
+def _check_layers(
+    embedding: int, hidden: Sequence[int], depths: Sequence[int], bottleneck: bool
+) -> None:
+    """Raise ValueError for layers that make no network, or one that fills the memory."""
+    check_whole("embedding", embedding, 1, 4096)
+    check_whole("the number of stages", len(hidden), 1, 8)
+    check_whole("the number of depths", len(depths), len(hidden), len(hidden))
+    for outside, depth in zip(hidden, depths, strict=True):
+        check_whole("hidden", outside, REDUCTION, 4096)
+        check_whole("depths", depth, 1, 64)
+    squares = sum(h * h * d for h, d in zip(hidden, depths, strict=True))
+    # a block's weights: about h^2 (1 / 4 + 9 / 16 + 1 / 4), or h^2 (9 + 9)
+    check_whole("the number of weights", squares * (1 if bottleneck else 18), 1, 2**29)
 
 
 class _Block(nn.Module):

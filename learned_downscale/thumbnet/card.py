@@ -21,7 +21,7 @@ from learned_downscale.thumbnet import classifier, costs, evaluate, recipe
 from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.networks import Reader
 from learned_downscale.thumbnet.recipe import Recipe
-from learned_downscale.thumbnet.settings import Settings
+from learned_downscale.thumbnet.settings import Recognise, Settings
 from learned_downscale.thumbnet.tables import markdown
 from learned_downscale.thumbnet.train import DOWNSCALER, STUDENT, load_recipe, make_student
 
@@ -107,7 +107,10 @@ def _downscaler(name: str, config: Mapping[str, Any], made: Recipe) -> tuple[str
     E, use = Downscaler(**config["downscaler"]), _text("plain")
     if E.shared:
         use += _text("shared")
-    if "decoder" in config:
+    plain = any(isinstance(task, Recognise) for task in made.settings.tasks)
+    if "decoder" in config and plain:
+        use += _text("blind", name=name, times=config["decoder"]["factor"])
+    elif "decoder" in config:
         use = _text("decoder", name=name, times=config["decoder"]["factor"])
         if E.qim > 1:
             use += _text("qim", bits=E.qim.bit_length() - 1, half=E.qim // 2)
