@@ -13,7 +13,7 @@ ENTRY = re.compile(r"^([a-z_]\w*(?:, [a-z_]\w*)*): ")
 class Fields(griffe.Extension):
     """Docstrings of dataclasses and the like describe their fields without a heading."""
 
-    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring is None or obj.is_module:
             return
         lines: list[str] = []
@@ -29,5 +29,7 @@ class Fields(griffe.Extension):
                 inside = False
             elif inside:
                 line = f"  {line.strip()}"
+            if not line.startswith(" "):  # factor*h, factor*w is no emphasis
+                line = re.sub(r"(?<=\w)\*(?=\w)", r"\*", line)
             lines.append(line)
         obj.docstring.value = "\n".join(lines)
