@@ -19,7 +19,7 @@ from PIL import Image
 
 from learned_downscale import Resizer
 from learned_downscale.conversion.worker import least_size
-from learned_downscale.files import open_upright
+from learned_downscale.files import open_image
 
 
 def psnr(image: Image.Image, exact: Image.Image) -> float:
@@ -30,7 +30,7 @@ def psnr(image: Image.Image, exact: Image.Image) -> float:
 def main() -> None:
     found: dict[str, list[float]] = defaultdict(list)
     for path in sorted(p for folder in sys.argv[1:] for p in Path(folder).iterdir()):
-        photo = open_upright(path)[0].convert("RGB")
+        photo = open_image(path).image.convert("RGB")
         for weights, native in (("x4", 4), ("x2", 2)):
             for ratio in (1.01, 1.05):
                 size = tuple(int(side / native / ratio) for side in photo.size)
@@ -41,7 +41,7 @@ def main() -> None:
             resizer = Resizer(factor)
             exact = Resizer(factor, exact=True)(photo)
             found[f"means, factor {factor}"].append(psnr(resizer(photo), exact))
-            small = open_upright(path, partial(least_size, resizer))[0].convert("RGB")
+            small = open_image(path, partial(least_size, resizer)).image.convert("RGB")
             made = resizer.to(exact.size)(small)
             found[f"decoded at a part, factor {factor}"].append(psnr(made, exact))
             gap = photo.resize(exact.size, Image.Resampling.BICUBIC, reducing_gap=2.0)

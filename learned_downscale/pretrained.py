@@ -239,9 +239,10 @@ def check_folder(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / CONFIG} describes {' and '.join(kinds) or 'no network'}")
     for kind in kinds:
         _parse(folder / CONFIG, kind, "decoder_sha256" if kind == "decoder" else "sha256")
-    wanted = {DECODER if kind == "decoder" else MODEL for kind in kinds}
+    wanted = {ONNX, *(MODEL if kind != "decoder" else DECODER for kind in kinds)}
+    wanted |= {DECODER_ONNX} if "decoder" in kinds else set()
     named = files_of(config)
-    if undescribed := {*named} - wanted - {ONNX}:
+    if undescribed := {*named} - wanted:
         raise ValueError(
             f"{folder / CONFIG} names {', '.join(undescribed)}, but describes no network of it"
         )
@@ -290,7 +291,7 @@ def save(folder: Path, networks: Iterable[Network], card: str, **extra: Any) -> 
         config[network.kind] = network.config
         config[network.sha256] = hashlib.sha256(content).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in (MODEL, DECODER, ONNX, DECODER_ONNX):  # of weights that these replace
+    for stale in HASHED.values():  # of weights that these replace
         (folder / stale).unlink(missing_ok=True)
     for file, content in contents.items():
         (folder / file).write_bytes(content)

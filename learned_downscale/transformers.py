@@ -34,6 +34,15 @@ _SHARED = (
 )
 
 
+_STEPS = ("resize", "center_crop", "rescale", "normalize", "_preprocess")
+
+
+def _is_own(processor: Any, method: str) -> bool:
+    """Whether an image processor has a method of its own in place of transformers' usual one."""
+    owner = next(cls for cls in type(processor).__mro__ if method in vars(cls))
+    return owner.__module__ != PilBackend.__module__
+
+
 class LearnedKwargs(ImagesKwargs, total=False):
     """weights: as for `learned_downscale.resize`, by name. weights_sha256: of each weights, by
     name; written when a processor is saved, checked when it is loaded."""
@@ -86,19 +95,26 @@ class LearnedImageProcessor(PilBackend):
         """The same size, crop and normalisation as another image processor, with a learned resize.
 
         Raises:
-            ValueError: the other one does more than resize, crop, rescale and normalise.
+            ValueError: the other one does more than resize, crop, rescale and normalise, or has
+                methods of its own for these.
         """
-        settings = processor.to_dict()
-        more = [
-            k for k in ("crop_pct", "do_pad", "do_reduce_labels", "patch_size") if settings.get(k)
-        ]
+        settings, shared = processor.to_dict(), _SHARED
+        more = ["do_pad"] if settings.get("do_pad") else []
+        if isinstance(processor, cls):
+            shared = (*_SHARED, "weights")
+        else:
+            own = (*type(processor).valid_kwargs.__annotations__,)
+            more += [k for k in own if k not in ImagesKwargs.__annotations__ and settings.get(k)]
+            more += [name for name in _STEPS if _is_own(processor, name)]
         if more:
             raise ValueError(
                 f"{type(processor).__name__} has {', '.join(more)}, which {cls.__name__} does not "
                 "know; give size, crop_size, image_mean and image_std yourself"
             )
-        shared = {key: settings[key] for key in _SHARED if settings.get(key) is not None}
-        return cls(**{**shared, **changes})
+        same = {key: settings.get(key) for key in shared}
+        # what the other one leaves out, this one does not do either
+        same |= {key: bool(value) for key, value in same.items() if key.startswith("do_")}
+        return cls(**{**same, **changes})
 
     def resize(
         self,

@@ -59,6 +59,17 @@ def test_all_frames_with_their_times(moving: Path, tmp_path: Path, ending: str) 
     assert jpeg.exit_code == 1 and "JPEG holds one" in jpeg.stderr
 
 
+def test_an_array_takes_no_frame_unasked(moving: Path, tmp_path: Path) -> None:
+    options = ("--size", "16x12", "--to", "array")
+    result = convert(moving.parent, tmp_path / "out", *options, "--include", "*.gif")
+    assert result.exit_code == 1 and "has 3 frames" in result.stderr
+    first = (*options, "--include", "*.gif", "--frames", "first")
+    assert convert(moving.parent, tmp_path / "first", *first).exit_code == 0
+    assert np.load(tmp_path / "first" / "thumbnails.npy")[0, 6, 8].tolist() == [255, 0, 0]
+    result = convert(moving.parent, tmp_path / "all", *options, "--frames", "all")
+    assert result.exit_code == 2 and "one thumbnail of each image" in result.stderr
+
+
 def test_pages_of_a_tiff(tmp_path: Path) -> None:
     pages = [drawn_photo(64, 48), drawn_photo(80, 40), drawn_photo(64, 48).convert("L")]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])

@@ -17,7 +17,6 @@ from conftest import drawn_photo
 from PIL import Image
 
 from learned_downscale.cli import main, progress
-from learned_downscale.conversion.arrays import read_array
 from learned_downscale.conversion.disk import LocalStore
 from learned_downscale.conversion.manifest import Manifest, Row
 from learned_downscale.conversion.recipe import Recipe, recipe_hash
@@ -420,7 +419,10 @@ def test_array(folder: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     result = run(*options)
     assert result.exit_code == 1 and "4 converted, 2 unchanged, 1 failed" in result.stdout
-    pixels, names = read_array(out)
+    pixels = np.load(out / "thumbnails.npy", mmap_mode="r")
+    index = (out / "index.jsonl").read_text().splitlines()
+    names = [json.loads(line)["input"] for line in index]
+    assert [json.loads(line)["place"] for line in index] == list(range(6))
     assert pixels.shape == (6, 12, 16, 3) and pixels.dtype == np.uint8
     assert names == ["0.png", "2.png", "4.png", "deep/1.jpg", "deep/3.jpg", "grey.png"]
     run("convert", folder, tmp_path / "files", "--size", "16x12", "--format", "png")
@@ -435,7 +437,7 @@ def test_array(folder: Path, tmp_path: Path) -> None:
     result = run(*options)
     assert result.exit_code == 2 and "an array only grows" in result.stderr
     assert "6 converted" in run(*options, "--overwrite", "always").stdout
-    assert len(read_array(out)[0]) == 6
+    assert len(np.load(out / "thumbnails.npy")) == 6
     os.truncate(out / "thumbnails.npy", 1000)
     result = run(*options)
     assert result.exit_code == 2 and "shorter than its manifest says" in result.stderr

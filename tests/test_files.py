@@ -19,7 +19,6 @@ from learned_downscale.files import (
     format_of,
     image_files,
     open_image,
-    open_upright,
     quiet,
 )
 
@@ -52,7 +51,8 @@ def test_files_are_found_by_their_suffix(tmp_path: Path) -> None:
 
 
 def test_photos_are_opened_upright(turned: Path) -> None:
-    image, exif, size = open_upright(turned)
+    opened = open_image(turned)
+    image, exif, size = opened.image, opened.metadata.exif, opened.size
     assert size == image.size
     assert image.size == (64, 48) and 0x0112 not in exif and exif[0x010F] == "a maker"
     assert np.abs(np.asarray(image, int) - np.asarray(drawn_photo(64, 48), int)).mean() < 4
@@ -72,13 +72,14 @@ def test_jpegs_are_decoded_at_a_part_of_their_size_where_that_suffices(tmp_path:
         ((75, 100), (75, 100)),
         ((76, 100), (150, 200)),
     ):
-        image, _, size = open_upright(tmp_path / "a.jpg", lambda size, least=least: least)  # type: ignore[misc]
+        opened = open_image(tmp_path / "a.jpg", lambda size, least=least: least)  # type: ignore[misc]
+        image, size = opened.image, opened.size
         assert image.size == want and size == (601, 803)
-        whole = open_upright(tmp_path / "a.jpg")[0]
+        whole = open_image(tmp_path / "a.jpg").image
         share = size[0] // want[0]
         small = whole.crop((0, 0, share * want[0], share * want[1])).resize(want, 4)  # box
         assert np.abs(np.asarray(image, int) - np.asarray(small, int)).mean() < 4
-    assert open_upright(tmp_path / "a.png", lambda size: (10, 10))[0].size == (803, 601)
+    assert open_image(tmp_path / "a.png", lambda size: (10, 10)).image.size == (803, 601)
 
 
 def test_what_cannot_be_opened_is_said(tmp_path: Path, turned: Path) -> None:
@@ -89,17 +90,18 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path, turned: Path) -> None:
     frames = [Image.new("L", (8, 8)), Image.new("L", (8, 8), 9)]
     frames[0].save(tmp_path / "two.tif", save_all=True, append_images=frames[1:])
     with pytest.raises(ValueError, match="2 frames"):
-        open_upright(tmp_path / "two.tif")
+        open_image(tmp_path / "two.tif")
     drawn_photo(8, 8).save(tmp_path / "a.png", exif=b"no EXIF data")
     with pytest.raises(ValueError, match="EXIF data is broken"):
-        open_upright(tmp_path / "a.png")
+        open_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("suffix", sorted(FORMATS))
 def test_files_keep_what_describes_the_photo(suffix: str, turned: Path) -> None:
-    image, exif, _ = open_upright(turned)
+    opened = open_image(turned)
+    image, metadata = opened.image, opened.metadata
     image.info["icc_profile"] = b"a profile"
-    with Image.open(io.BytesIO(encode(image, suffix.upper(), 95, exif))) as written:
+    with Image.open(io.BytesIO(encode(image, suffix.upper(), 95, metadata=metadata))) as written:
         assert written.format == FORMATS[suffix] and written.size == (64, 48)
         assert written.info["icc_profile"] == b"a profile"
         kept = written.getexif()
@@ -111,11 +113,11 @@ def test_lossless_files_keep_all_pixels() -> None:
     image = drawn_photo(40, 30).convert("RGBA")
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     for suffix in (".png", ".webp", ".tif"):
-        assert np.array_equal(decode(encode(image, suffix, 80, Image.Exif(), True)), image)
-    lossy = decode(encode(image, ".webp", 80, Image.Exif()))
+        assert np.array_equal(decode(encode(image, suffix, 80, True)), image)
+    lossy = decode(encode(image, ".webp", 80))
     assert not np.array_equal(lossy, image)
     with pytest.raises(ValueError, match="WebP stores no images of mode I;16"):
-        encode(Image.new("I;16", (4, 4)), ".webp", 95, Image.Exif())
+        encode(Image.new("I;16", (4, 4)), ".webp", 95)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from thumbnet_helpers import (  # noqa: F401 (fixtures)
     teacher,
 )
 
-from learned_downscale import Decoder, Prediction, ThumbnailClassifier, pretrained, resize
+from learned_downscale import Decoder, Prediction, ThumbnailClassifier, hub, pretrained, resize
 from learned_downscale.readers.bundled import Sizes
 from learned_downscale.readers.efficientnet_lite import EfficientNetLite
 from learned_downscale.readers.resnet import ResNet
@@ -284,6 +284,8 @@ def test_export_command_takes_decoders(tmp_path: Path) -> None:
     content = (tmp_path / "mine" / "decoder.onnx").read_bytes()
     config = pretrained.read_config(tmp_path / "mine")
     assert config["decoder_onnx_sha256"] == hashlib.sha256(content).hexdigest()
+    sent = {file.name: file.sha256 for file in hub.uploads(tmp_path / "mine", "acme/mine")}
+    assert sent["decoder.onnx"] == config["decoder_onnx_sha256"]  # it can be pushed
 
     small = np.array(resize(drawn_photo(90, 60), 2, weights="x2-machine"))
     (large,) = onnxruntime.InferenceSession(content).run(None, {"thumbnail": small[None]})

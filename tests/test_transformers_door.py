@@ -80,6 +80,11 @@ def test_crop_and_normalisation_are_transformers() -> None:
     assert np.array_equal(pixels(processor, PHOTO), want)
     like = LearnedImageProcessor.like(transformers.ViTImageProcessorPil(**settings))
     assert np.array_equal(pixels(like, PHOTO), want)
+    plain = transformers.ViTImageProcessorPil(**{**settings, "do_normalize": False})
+    got = pixels(LearnedImageProcessor.like(plain), PHOTO)
+    assert got.min() >= 0 and got.max() <= 1
+    machine = LearnedImageProcessor(**settings, weights="x4-machine")
+    assert LearnedImageProcessor.like(machine).weights == "x4-machine"
     changed = LearnedImageProcessor.like(like, do_center_crop=False)
     assert pixels(changed, PHOTO).shape == (3, 64, 86)
 
@@ -125,6 +130,13 @@ def test_sizes_that_are_refused(size: dict[str, int]) -> None:
 def test_processors_that_do_more_are_refused() -> None:
     with pytest.raises(ValueError, match="crop_pct"):
         LearnedImageProcessor.like(transformers.ConvNextImageProcessorPil(crop_pct=0.9))
+    for name, says in (
+        ("EfficientNetImageProcessorPil", "include_top, rescale"),
+        ("MobileViTImageProcessorPil", "do_flip_channel_order"),
+        ("BeitImageProcessorPil", "_preprocess"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            LearnedImageProcessor.like(getattr(transformers, name)())
     with pytest.raises(FileNotFoundError, match="bundled are"):
         LearnedImageProcessor(weights="nothing")
     assert isinstance(PHOTO, Image.Image)

@@ -377,7 +377,7 @@ def test_folders_that_are_no_classes_are_reported(colours: None, photos: Path) -
 def test_a_failure_without_words_is_one(
     colours: None, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def out_of_memory(*_: object) -> None:
+    def out_of_memory(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(methods, "encode", out_of_memory)

@@ -11,8 +11,7 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -135,9 +134,3 @@ class ArraySink:
         lines = [json.dumps({"place": place, "input": name}) for place, name in rows]
         content = "".join(f"{line}\n" for line in lines).encode("ascii")
         self.out.commit(INDEX, self.out.stage(INDEX, content))
-
-
-def read_array(folder: Path) -> tuple[Any, list[str]]:
-    """The thumbnails (N, height, width, 3), uint8, mapped into memory, and their images' names."""
-    lines = (folder / INDEX).read_text(encoding="ascii").splitlines()
-    return np.load(folder / ARRAY, mmap_mode="r"), [json.loads(line)["input"] for line in lines]

@@ -70,7 +70,7 @@ class Manifest:
     """The manifest of a folder of thumbnails.
 
         manifest = Manifest(store, source, identity)
-        manifest.begin(jobs, restart=False)
+        manifest.begin()
         manifest.append(row)
 
     Args:

@@ -70,6 +70,8 @@ class Recipe:
             raise ValueError("an array holds thumbnails of one size: give --size (such as 64x64)")
         if self.raw and self.small not in (None, "fail"):
             raise ValueError("an array holds thumbnails of one size: images that are smaller fail")
+        if self.raw and self.frames == "all":
+            raise ValueError("an array holds one thumbnail of each image: --frames first takes one")
         if self.ending is not None and self.ending.lower() not in FORMATS:
             raise ValueError(
                 f"thumbnails are not written as {self.ending} here; choose {', '.join(FORMATS)}"

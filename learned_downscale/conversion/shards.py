@@ -289,7 +289,8 @@ class ShardRun:
             on_row(row)
             return
         finally:
-            part.unlink(missing_ok=True) if row.status == "failed" else None
+            if row.status == "failed":
+                part.unlink(missing_ok=True)
         row = replace(row, seconds=round(time.perf_counter() - begun, 4))
         self.out.commit(shard.name, staged)
         self.manifest.append(*rows, row)

@@ -164,11 +164,11 @@ class Worker:
     def _open(self, content: bytes, ending: str) -> list[Opened]:
         """The image, or the frames that are asked for, upright."""
         recipe, file = self.recipe, io.BytesIO(content)
-        most, first = recipe.max_pixels, recipe.frames != "fail" or recipe.raw
+        most, first = recipe.max_pixels, recipe.frames != "fail"
         # an array, which only PNG and TIFF hold
         deep = not (self.needs_lossless or recipe.raw) and FORMATS[ending.lower()] in _DEEP
         opened = open_image(file, self._least, max_pixels=most, first=first, deep=deep)
-        if opened.count == 1 or recipe.raw or recipe.frames == "first":
+        if opened.count == 1 or recipe.frames == "first":
             return [opened]
         if FORMATS[ending.lower()] == "JPEG":
             raise ValueError(

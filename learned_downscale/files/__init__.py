@@ -16,8 +16,8 @@ from learned_downscale.files.formats import (
     suffix_for,
 )
 from learned_downscale.files.loading import Opened
-from learned_downscale.files.metadata import CHOICES, Metadata, writable
-from learned_downscale.files.opening import decode, open_image, open_upright, quiet
+from learned_downscale.files.metadata import CHOICES, Metadata
+from learned_downscale.files.opening import decode, open_image, quiet
 from learned_downscale.files.sequences import frames
 from learned_downscale.files.writing import encode, encode_frames
 
@@ -36,8 +36,6 @@ __all__ = [
     "frames",
     "image_files",
     "open_image",
-    "open_upright",
     "quiet",
     "suffix_for",
-    "writable",
 ]

@@ -71,10 +71,12 @@ def identified(
 
 def _factory(prefix: bytes) -> Callable[..., Any] | None:
     """What opens a file that begins so; None: Pillow finds out."""
-    Image.init()
+    Image.preinit()
     if prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF_BRANDS and b"avif" not in prefix:
         return _heif()
     for kind in _KINDS:
+        if kind not in Image.OPEN:
+            Image.init()  # the rarer ones, which take a while to import
         opens, accepts = Image.OPEN.get(kind, (None, None))
         if accepts is not None and accepts(prefix[:16]) is True:
             return opens

@@ -98,7 +98,7 @@ class Metadata:
         Args:
             kind: Pillow's name for the format, such as "JPEG".
         """
-        exif, bad = writable(self.exif)
+        exif, bad = _writable(self.exif)
         lost = [f"EXIF without {', '.join(bad)}, which cannot be written"] if bad else []
         tags = tags_of(exif)
         for part, names in _SIZES.items():
@@ -251,7 +251,7 @@ def has_exif(exif: Image.Exif) -> bool:
     return any(tags_of(exif).values())
 
 
-def writable(exif: Image.Exif) -> tuple[Image.Exif, list[str]]:
+def _writable(exif: Image.Exif) -> tuple[Image.Exif, list[str]]:
     """EXIF data without the tags that cannot be written (text where a number belongs), and which
     these are."""
     tags, lost = tags_of(exif), []

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -17,7 +17,6 @@ from learned_downscale.files.identity import identified
 from learned_downscale.files.loading import (
     Least,
     Opened,
-    Size,
     frame_count,
     load,
     open_page,
@@ -128,15 +127,6 @@ def full_pages(pages: list[directories.Page]) -> list[int]:
             "and other camera raw files, which is not read; export it as TIFF or PNG"
         )
     return [0]
-
-
-def open_upright(
-    source: Source, least: Least = whole, **options: Any
-) -> tuple[Image.Image, Image.Exif, Size]:
-    """The image, its EXIF data without the orientation, and the (width, height) of the file's
-    image, upright; see `open_image`."""
-    opened = open_image(source, least, **options)
-    return opened.image, opened.metadata.exif, opened.size
 
 
 def decode(source: str | Path | bytes, *, max_pixels: float | None = None) -> Image.Image:

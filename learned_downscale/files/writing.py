@@ -44,7 +44,6 @@ def encode(
     image: Any,
     suffix: str,
     quality: int = 95,
-    exif: Image.Exif | None = None,
     lossless: bool = False,
     *,
     metadata: Metadata | None = None,
@@ -60,10 +59,9 @@ def encode(
             TIFF. `fitted` makes them fit the format.
         suffix: says the format, such as ".png"; one of FORMATS.
         quality: of JPEG, WebP and AVIF, from 1 to 100.
-        exif: the EXIF data to write; tags that do not belong into a TIFF are left out.
         lossless: write lossless WebP; refuse formats that lose something.
-        metadata: what to write in place of `exif`. What the format does not hold is left out;
-            `Metadata.for_format` says what that is.
+        metadata: what to write. What the format does not hold is left out; `Metadata.for_format`
+            says what that is.
         subsampling: of the colours of JPEG and AVIF; one of SUBSAMPLINGS.
 
     Raises:
@@ -76,8 +74,7 @@ def encode(
     if lossless and kind == "AVIF":
         raise ValueError("AVIF is not written losslessly here; choose PNG or WebP")
     size = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
-    given = metadata if metadata is not None else Metadata(exif=exif or Image.Exif())
-    given, _ = given.for_format(kind, size)
+    given, _ = (metadata or Metadata()).for_format(kind, size)
     if isinstance(image, np.ndarray):
         return _encode_array(image, kind, given)
     if kind in ("WEBP", "AVIF") and image.mode not in ("L", "LA", "RGB", "RGBA"):

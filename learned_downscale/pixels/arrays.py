@@ -141,7 +141,7 @@ def _tensor_values(image: Any, value_range: Range | None) -> Values:
         image.detach()[..., :1, :1].to(torch.uint8).cpu().numpy()
         # uint16 has no minimum in torch
         values.check(image.detach().cpu().numpy() if values.whole else image.detach())
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         raise TypeError(
             f"the tensor's values cannot be read here ({str(error).splitlines()[0]}); resize real "
             "tensors, in batches instead of under torch.func.vmap"

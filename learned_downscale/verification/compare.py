@@ -16,7 +16,7 @@ from PIL import Image
 from learned_downscale import pretrained
 from learned_downscale.core.decoder import Decoder
 from learned_downscale.core.similarity import psnr, ssim
-from learned_downscale.files import decode, open_upright, quiet, writable
+from learned_downscale.files import decode, open_image, quiet
 from learned_downscale.plan import check_size, target_size
 from learned_downscale.readers.bundled import rgb
 from learned_downscale.verification.methods import GIVEN, Maker, area, maker
@@ -203,8 +203,8 @@ class _Comparison:
             return _Compared(name.as_posix(), str(error) or type(error).__name__)
 
     def _compare(self, path: Path, name: Path) -> _Compared:
-        original, exif, _ = open_upright(path)
-        exif, _ = writable(exif)
+        opened = open_image(path)
+        original, metadata = opened.image, opened.metadata
         out = _Compared(name.as_posix(), original_bytes=path.stat().st_size)
         files: dict[str, bytes] = {}
         if self.stored is None:
@@ -218,7 +218,7 @@ class _Comparison:
             out.reshaped = _reshaped(original.size, size)
         for method, made in self.makers.items():
             if method not in files:
-                files[method] = made.encoded(original, size, path.suffix, self.quality, exif)
+                files[method] = made.encoded(original, size, path.suffix, self.quality, metadata)
         truth = rgb(area(original, size))
         for method, content in files.items():
             out.thumbnails[method] = self._thumbnail(method, content, truth)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from learned_downscale.core.filters import FILTERS, Filter
-from learned_downscale.files import FORMATS, coloured, encode
+from learned_downscale.files import FORMATS, Metadata, coloured, encode
 from learned_downscale.readers.bundled import rgb
 from learned_downscale.resizer import Resizer
 
@@ -38,14 +38,20 @@ class Maker:
     decoder: Decoder | None = None
 
     def encoded(
-        self, image: Image.Image, size: tuple[int, int], suffix: str, quality: int, exif: Image.Exif
+        self,
+        image: Image.Image,
+        size: tuple[int, int],
+        suffix: str,
+        quality: int,
+        metadata: Metadata,
     ) -> bytes:
         """The thumbnail's file, with the suffix of the original; PNG where JPEG would destroy the
         payload."""
         assert self.make is not None
         if self.lossless and FORMATS[suffix.lower()] == "JPEG":
             suffix = ".png"
-        return encode(self.make(image, size), suffix, quality, exif, self.lossless)
+        small = self.make(image, size)
+        return encode(small, suffix, quality, self.lossless, metadata=metadata)
 
 
 def maker(method: str) -> Maker:
