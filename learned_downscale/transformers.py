@@ -98,7 +98,8 @@ class LearnedImageProcessor(PilBackend):
             ValueError: the other one does more than resize, crop, rescale and normalise, or has
                 methods of its own for these.
         """
-        settings, shared = processor.to_dict(), _SHARED
+        settings = processor.to_dict()
+        shared: tuple[str, ...] = _SHARED
         more = ["do_pad"] if settings.get("do_pad") else []
         if isinstance(processor, cls):
             shared = (*_SHARED, "weights")
