@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Callable
-from importlib.resources import files
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from torch import Tensor
 from learned_downscale import Decoder, Resizer
 from learned_downscale.core.filters import FILTERS
 from learned_downscale.files import coloured
+from learned_downscale.readers.labels import imagenet_classes
 from learned_downscale.thumbnet.data import Photos, read_photos
 from learned_downscale.thumbnet.networks import load_reader
 from learned_downscale.verification.methods import filtered
@@ -45,7 +45,7 @@ ENLARGE = {"bicubic": 3, "bilinear": 2, "lanczos": 1, "box": 4}
 def choices(photos: Photos) -> tuple[list[str], Tensor]:
     """The classes that a reader chooses from, and each photo's place among them: all 1000 of
     ImageNet where the folders are some of them, else the folders."""
-    ids = files("learned_downscale.readers").joinpath("imagenet_synsets.txt").read_text().split()
+    ids = [*imagenet_classes()]
     named = [ids[int(name)] if name.isdecimal() else name for name in photos.classes]
     if not set(named) <= set(ids):
         return named, photos.labels

@@ -17,7 +17,7 @@ from learned_downscale.cli.terminal import shown, tell
 )
 @click.option(
     "--classifier",
-    default="thumbnail20",
+    default="thumbnail1000",
     show_default=True,
     help="Weights of a thumbnail classifier: the bundled name, a folder or a Hugging Face id.",
 )
@@ -26,7 +26,8 @@ from learned_downscale.cli.terminal import shown, tell
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all classes.")
 def command(files: tuple[Path, ...], classifier: str, top: int, as_json: bool) -> None:
-    """Classify thumbnails, by default with the bundled classifier (20 classes of ImageNet).
+    """Classify thumbnails, by default with the bundled classifier (the 1000 classes of
+    ImageNet).
 
     The bundled classifier also takes photos and makes them smaller first. A file that fails is
     reported, the rest is done, and the exit status is 1.

@@ -14,6 +14,7 @@ import click
 
 from learned_downscale.cli.inputs import TEACHER, data_option, load_reader, read_photos
 from learned_downscale.cli.terminal import tell
+from learned_downscale.readers.labels import imagenet_classes
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -23,8 +24,8 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
     "--recipe",
     "name",
     required=True,
-    help="A published recipe (x4, x2, x4-machine, x2-machine, x4-jpeg, thumbnail20, paper) or a "
-    "file that ends in .toml.",
+    help="A published recipe (x4, x2, x4-machine, x2-machine, x4-jpeg, thumbnail1000, paper) or "
+    "a file that ends in .toml.",
 )
 @click.option(
     "--set",
@@ -84,9 +85,13 @@ def command(
     from learned_downscale.thumbnet.train import train_recipe
 
     try:
-        readable = _read_labels(labels, photos.classes)
+        classes = photos.classes if recipe.settings.labelled else None
+        if classes is None and out_student is not None:
+            readable = _read_labels(labels, _all_classes(T))
+        else:
+            readable = _read_labels(labels, photos.classes)
         if out_student is not None:
-            card.check_student(recipe.settings, T, photos.classes)
+            card.check_student(recipe.settings, T, classes)
     except (ImportError, OSError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     first = os.environ.get("RANK", "0") == "0"  # of several processes: the one that writes
@@ -132,15 +137,34 @@ def _check_outputs(settings: Any, out: Path | None, out_student: Path | None) ->
         pretrained.check_free(out_student, "classifier")
 
 
+def _all_classes(T: Any) -> tuple[str, ...]:
+    """The names of T's classes, of which a student keeps all where no labels are used. Raises
+    ValueError where these are not ImageNet's 1000, which alone have names here."""
+    import torch
+
+    from learned_downscale.thumbnet.networks import SIDE
+
+    outputs = T(torch.zeros(1, 3, SIDE, SIDE)).shape[1]
+    names = tuple(imagenet_classes())
+    if outputs != len(names):
+        raise ValueError(
+            f"without labels the student has all {outputs} classes of the teacher, whose names are "
+            "unknown; use a teacher with ImageNet's 1000 classes, or leave --out-student out"
+        )
+    return names
+
+
 def _read_labels(path: Path | None, classes: tuple[str, ...]) -> dict[str, str]:
     """The readable label of each class folder; folders that --labels does not name keep their
-    names. Raises ValueError for a file that does not hold such labels."""
+    names, WordNet ids of ImageNet's classes become readable. Raises ValueError for a file that does
+    not hold such labels."""
+    known = imagenet_classes()
     found = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict) or not all(isinstance(v, str) and v for v in found.values()):
         raise ValueError("--labels must hold a JSON object {class folder: label}")
     if unknown := sorted(found.keys() - set(classes)):
         raise ValueError(f"--labels names {', '.join(unknown[:3])}, which are no class folders")
-    labels = {c: found.get(c, c) for c in classes}
+    labels = {c: found.get(c, known.get(c, c)) for c in classes}
     shared = [label for label, n in Counter(labels.values()).items() if n > 1]
     if shared:
         raise ValueError(f"--labels gives {shared[0]!r} to several classes; tell them apart")

@@ -106,8 +106,8 @@ def command(as_json: bool, report: Path | None, fail_below: float | None, **opti
     """Compare the predictions of a classifier for photos in DIR and for their thumbnails.
 
     Every method makes a thumbnail of each photo, which is saved as `convert` would and read by the
-    bundled thumbnail classifier (20 classes). The label of a photo is the name of its folder
-    (n02102040, "golden retriever"), or else the prediction for the original.
+    bundled thumbnail classifier (the 1000 classes of ImageNet). The label of a photo is the name of
+    its folder (n02102040, "golden retriever"), or else the prediction for the original.
 
     Photos that cannot be compared are reported, and the exit status is 1.
     """

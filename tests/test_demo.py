@@ -290,7 +290,7 @@ def test_node_reconstructs_and_classifies_as_python(built: Path) -> None:
     for image, read in ((small, found["read"]), (shrunk(there, (171, 128)), found["readLarge"])):
         want = classifier(image)
         assert dict(read["probabilities"]) == pytest.approx(want.probabilities, abs=2e-3)
-        assert read["label"] == want.label and read["probability"] > 0.1
+        assert read["label"] == want.label and read["probability"] > 0.01
 
 
 # -- the page, in a browser --------------------------------------------------------------------
@@ -451,7 +451,7 @@ def test_page_is_operable_by_keyboard(page: Any) -> None:
                        reached[-1]]  # fmt: skip
     page.locator("summary").focus()
     page.keyboard.press("Enter")
-    assert "golden retriever" in page.locator("#labels").inner_text()
+    assert "1000 classes of ImageNet" in page.locator("details").inner_text()
     page.keyboard.press("Enter")
 
 

@@ -354,4 +354,4 @@ def test_all_bundled_weights_without_a_network(monkeypatch: pytest.MonkeyPatch) 
         assert all(hashes[key] in result.stdout for key in pretrained.HASHED if key in hashes)
     result = CliRunner().invoke(main, ["models", "--json"])
     names = [row["name"] for row in json.loads(result.stdout)]
-    assert names == ["thumbnail20", "x2", "x2-machine", "x4", "x4-jpeg", "x4-machine"]
+    assert names == ["thumbnail1000", "x2", "x2-machine", "x4", "x4-jpeg", "x4-machine"]

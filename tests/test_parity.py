@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import drawn_photo
 
+from learned_downscale import resize
 from learned_downscale.cli import main
 from learned_downscale.parity import DOORS, passages
 
@@ -68,3 +69,16 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 if __name__ == "__main__":
     before, after = DOCS.read_text(encoding="utf-8").split(BEGIN)
     DOCS.write_text(before + BEGIN + table() + END + after.split(END)[1], encoding="utf-8")
+
+
+def test_jax_gets_the_same_pixels() -> None:
+    """By the door of numpy; its own arrays are refused, with that advice."""
+    jnp = pytest.importorskip("jax.numpy", reason="needs jax")
+    picture = np.array(drawn_photo(96, 64))
+    want = resize(picture, (24, 16))
+    got = jnp.asarray(resize(np.asarray(jnp.asarray(picture)), (24, 16)))
+    assert got.dtype == jnp.uint8 and np.array_equal(np.asarray(got), want)
+    floats = resize(np.asarray(jnp.asarray(picture) / 255), (24, 16))
+    assert floats.dtype == np.float32 and np.abs(floats * 255 - want).max() < 2
+    with pytest.raises(TypeError, match="numpy"):
+        resize(jnp.asarray(picture), (24, 16))

@@ -57,7 +57,7 @@ def test_cards_are_their_configs(name: str) -> None:
     config = config_of(name)
     card = (ROOT / "weights" / name / "README.md").read_text()
     assert card == render(name, config)
-    open_pictures = name in ("x2", "x2-machine", "x4", "x4-machine")
+    open_pictures = name != "x4-jpeg"
     terms = "CC BY 4.0" if open_pictures else "non-commercial research only"
     assert terms in card and "ImageNet" in card
     assert ("quantisation index modulation" in card) == (
@@ -141,7 +141,10 @@ def test_changes() -> None:
         ({"tasks": [supervised(max_crop=0.5)]}, "min_crop is 0.85, above max_crop, 0.5"),
         ({"tasks": [reconstruct(ae=0)]}, "nothing is learned"),
         ({"tasks": [{"type": "classify_thumbnails"}]}, "classify_thumbnails needs"),
-        ({"tasks": [{"type": "classify_thumbnails", "thumbnails": "area"}]}, "choose default"),
+        (
+            {"tasks": [{"type": "classify_thumbnails", "thumbnails": ["area"]}]},
+            "choose from default",
+        ),
         (
             {
                 "tasks": [reconstruct(lossy=0.5)],

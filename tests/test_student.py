@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,11 +74,11 @@ def test_other_architectures_are_not_converted() -> None:
     assert ResNet.from_transformers(model, [0.5] * 3, [0.5] * 3) is None
 
 
-def resnet(scale: float) -> ResNet:
+def resnet() -> ResNet:
     """In float16 levels, with logits that differ from thumbnail to thumbnail."""
     torch.manual_seed(0)
     arguments = ([8, 16], [1, 2], False, False, False, 20, [0.5] * 3, [0.25] * 3)
-    network = ResNet(8, *arguments, input_scale=scale)
+    network = ResNet(8, *arguments)
     for parameter in network.parameters():
         parameter.data = parameter.data.half().float()
     x = torch.rand(16, 3, 40, 40)
@@ -88,17 +89,29 @@ def resnet(scale: float) -> ResNet:
 
 @pytest.mark.filterwarnings("ignore:the thumbnails carry no payload")
 @pytest.mark.parametrize(
-    ("decoder", "scale"), [(None, 1.0), (None, 1.25), (Decoder(2, 8, 8), 0.7), (Decoder(3, 8), 1.0)]
+    ("decoder", "inputs"),
+    [
+        (None, {"input_scale": 1.0}),
+        (None, {"input_scale": 1.25}),
+        (Decoder(2, 8, 8), {"input_scale": 0.7}),
+        (Decoder(3, 8), {"input_scale": 1.0}),
+        (None, {"input_side": 55}),
+        (Decoder(4, 8), {"input_side": 45}),
+    ],
 )
 @pytest.mark.parametrize("architecture", ["resnet", "efficientnet_lite"])
-def test_onnx_is_the_classifier(architecture: str, decoder: Decoder | None, scale: float) -> None:
+def test_onnx_is_the_classifier(
+    architecture: str, decoder: Decoder | None, inputs: dict[str, Any]
+) -> None:
     ort = pytest.importorskip("onnxruntime")
     from learned_downscale.readers.onnx_graph import make
 
     bundled = ThumbnailClassifier.from_pretrained()
-    network = resnet(scale) if architecture == "resnet" else bundled.network
+    network = resnet() if architecture == "resnet" else bundled.network
+    network = network.changed(**{"input_side": 0, **inputs})
+    network.choose(range(20))
     classifier = ThumbnailClassifier(
-        network.changed(input_scale=scale), bundled.labels, bundled.wordnet_ids, 0.5, 1.3, decoder
+        network, bundled.labels[:20], bundled.wordnet_ids[:20], 0.5, 1.3, decoder
     )
     session = ort.InferenceSession(make(classifier))
     for width, height in ((40, 40), (44, 33)):
@@ -254,7 +267,7 @@ def test_export_command_takes_classifiers(tmp_path: Path) -> None:
 
     from learned_downscale.cli import main
 
-    bundled = pretrained.folder_of("thumbnail20", "classifier")
+    bundled = pretrained.folder_of("thumbnail1000", "classifier")
     assert bundled is not None
     shutil.copytree(bundled, tmp_path / "mine")
     result = CliRunner().invoke(main, ["export", str(tmp_path / "mine")])

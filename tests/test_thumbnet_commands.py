@@ -140,11 +140,11 @@ def test_out_replaces_nothing_but_weights(folder: Path, teacher: Path, tmp_path:
         ({"--data": "nowhere"}, "does not exist"),
         ({"--data": "other"}, "does not know"),
         ({"--teacher": "nowhere"}, "nowhere"),
-        ({"--recipe": "nowhere"}, "choose paper, thumbnail20"),
+        ({"--recipe": "nowhere"}, "choose paper, thumbnail1000"),
         ({"--set": "run.size=30"}, "multiple of"),
         ({"--set": "run.size"}, "KEY=VALUE"),
         ({"--set": "downscaler.kind=bicubic"}, "trains no downscaler for --out"),
-        ({"--recipe": "thumbnail20"}, "trains no downscaler for --out"),
+        ({"--recipe": "thumbnail1000"}, "trains no downscaler for --out"),
         ({"--out-student": "w"}, "a folder each"),
         ({"--labels": "labels.json"}, "names lion"),
     ],
@@ -170,7 +170,7 @@ def test_wrong_usage(
 
 
 def test_wrong_usage_of_evaluate(folder: Path, teacher: Path, tmp_path: Path) -> None:
-    bundled, common = ROOT / "weights" / "thumbnail20", ["evaluate", "--data", folder]
+    bundled, common = ROOT / "weights" / "thumbnail1000", ["evaluate", "--data", folder]
     (tmp_path / "run").mkdir()
     for arguments, message in (
         ([tmp_path / "run"], "need --teacher"),

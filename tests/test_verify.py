@@ -497,7 +497,7 @@ def test_one_network_for_originals_and_thumbnails(photos: Path, teacher: Path) -
     import transformers
 
     result = run("verify", photos, "--teacher", teacher)
-    assert result.exit_code == 2 and "knows 0 of the 20 classes" in result.stderr
+    assert result.exit_code == 2 and "knows 0 of the 1000 classes" in result.stderr
     assert "--judge teacher" in result.stderr
     both: dict[str, Any] = {"reference": teacher, "reader": "reference"}
     found = verify(photos, **both)
@@ -534,7 +534,7 @@ def test_a_reference_of_the_same_classes(photos: Path, teacher: Path, tmp_path: 
     reference, _ = choose_readers(teacher, "bundled")
     with Image.open(tmp_path / "some" / "1.png") as image:
         (probabilities,) = reference.probabilities([reference.prepare(image)])
-    assert probabilities.shape == (20,) and probabilities.sum() == pytest.approx(1, abs=1e-4)
+    assert probabilities.shape == (1000,) and probabilities.sum() == pytest.approx(1, abs=1e-4)
     assert photo.original.predicted == found.classes[int(probabilities.argmax())]
 
 
@@ -542,7 +542,7 @@ def test_a_classifier_in_a_folder_is_the_reader(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     drawn_photo(256, 192).save(tmp_path / "photos" / "1.png")
     weights = tmp_path / "student"
-    shutil.copytree(Path(__file__).parents[1] / "weights" / "thumbnail20", weights)
+    shutil.copytree(Path(__file__).parents[1] / "weights" / "thumbnail1000", weights)
     config = json.loads((weights / "config.json").read_text())
     config["classes"][0]["label"] = "another fish"
     (weights / "config.json").write_text(json.dumps(config))
@@ -691,12 +691,16 @@ def test_page_filters(page: Any) -> None:
     assert names(page) == ["blue/2.jpg"]
 
 
-def test_page_draws_the_confusions(page: Any) -> None:
-    cells = page.locator("#confusion rect.cell title")
-    assert "green read as red: 1" in cells.all_text_contents()
-    page.locator("#confusion-of").select_option("learned")
-    assert "green read as red: 1" not in cells.all_text_contents()
-    assert "red read as blue: 1" in cells.all_text_contents()
+def test_page_names_the_confused_pairs(page: Any) -> None:
+    rows = page.locator("#confused tbody tr")
+
+    def pairs() -> list[list[str]]:
+        return [row.locator("td").all_text_contents() for row in rows.all()]
+
+    assert ["green", "red", "1"] in pairs()
+    page.locator("#confused-of").select_option("learned")
+    assert ["green", "red", "1"] not in pairs() and ["red", "blue", "1"] in pairs()
+    assert page.locator("#confused-note").text_content() == "All pairs."
 
 
 def test_page_names_failures_harmlessly(page: Any) -> None:

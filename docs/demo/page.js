@@ -119,7 +119,6 @@ function judge(name, { verdict, refused }) {
 }
 
 const ANSWERS = {
-  labels: ({ labels }) => (at("labels").textContent = labels.join(", ")),
   photo({ width, height, preview }) {
     opened = true;
     opening = false;

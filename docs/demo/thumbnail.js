@@ -16,7 +16,7 @@ const DECODER_HALO = 3;
 const STRIP = 1_000_000;
 // Short sides that the classifier takes, and how many times longer the other side may be.
 const SMALLEST = 32;
-const LARGEST = 128;
+const LARGEST = 160;
 const LONGEST = 4;
 
 /** The networks of models.json, each read when it is first needed. */

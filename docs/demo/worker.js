@@ -52,7 +52,6 @@ onmessage = async ({ data: message }) => {
 
 async function open(file, say) {
   networks ??= await describe();
-  say("labels", { labels: networks.models.classifier.labels });
   let image, preview;
   if (file) ({ image, preview } = await decode(file));
   else {

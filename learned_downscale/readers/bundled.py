@@ -26,11 +26,11 @@ from learned_downscale.readers.network import ClassifierNetwork
 if TYPE_CHECKING:
     from learned_downscale.core.resampling import Array
 
-DEFAULT = "thumbnail20"
+DEFAULT = "thumbnail1000"
 
-# The bundled classifier was trained and measured from 48 to 128 px; the lower bound leaves room for
-# the other side of a thumbnail that is not square.
-SMALLEST, LARGEST = 32, 128
+# The bundled classifier was measured from 48 to 160 px; the lower bound leaves room for the other
+# side of a thumbnail that is not square.
+SMALLEST, LARGEST = 32, 160
 WIDEST = 4  # longest side over shortest
 BATCH = 16  # more are slower on CPUs: their maps leave the cache
 
@@ -191,9 +191,9 @@ class ThumbnailClassifier:
             images: a PIL image; a numpy array (H, W) or (H, W, C); a torch tensor (C, H, W) or
                 (N, C, H, W); a path; or a list of any of these, in any sizes. Dtypes and ranges
                 are those of `resize`. Greys become RGB, transparency is laid over white, files
-                are turned upright. Short sides within `sizes` are not resampled (32 to 128 px;
+                are turned upright. Short sides within `sizes` are taken as they are (32 to 160 px;
                 measured from 48). Larger images are made smaller by `resize` first, so that the
-                short side has 128 px; a student with sizes of its own refuses them, as only its
+                short side has 160 px; a student with sizes of its own refuses them, as only its
                 own downscaler makes the thumbnails that it was trained on.
             channel_order: "rgb", or "bgr" for arrays and tensors as OpenCV has them.
 

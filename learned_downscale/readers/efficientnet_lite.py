@@ -63,6 +63,7 @@ class EfficientNetLite(ClassifierNetwork):
         stem_stride: int,
         classes: int,
         input_scale: float = 1.0,
+        input_side: int = 0,
         architecture: str = "efficientnet_lite",
     ) -> None:
         super().__init__(
@@ -72,6 +73,7 @@ class EfficientNetLite(ClassifierNetwork):
             stem_stride=stem_stride,
             classes=classes,
             input_scale=input_scale,
+            input_side=input_side,
         )
         check_number("width", width, 0.1, 4)
         check_number("depth", depth, 0.1, 4)

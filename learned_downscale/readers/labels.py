@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
+
+
+@cache
+def imagenet_classes() -> dict[str, str]:
+    """The 1000 ImageNet classes, in the order of their outputs: WordNet id -> label."""
+    lines = files("learned_downscale.readers").joinpath("imagenet_synsets.txt").read_text()
+    return dict(line.split(" ", 1) for line in lines.splitlines())
 
 
 def outputs_by_name(labels: Sequence[str]) -> dict[str, int]:
@@ -17,8 +25,7 @@ def outputs_by_name(labels: Sequence[str]) -> dict[str, int]:
     # ImageNet has two cranes: a name of two outputs is left out
     outputs = {name: min(which) for name, which in meant.items() if len(which) == 1}
     if len(labels) == 1000:
-        synsets = files("learned_downscale.readers").joinpath("imagenet_synsets.txt")
-        outputs |= {wnid: i for i, wnid in enumerate(synsets.read_text().split())}
+        outputs |= {wordnet: i for i, wordnet in enumerate(imagenet_classes())}
     return outputs
 
 

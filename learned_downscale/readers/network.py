@@ -16,8 +16,9 @@ from learned_downscale.core.arguments import check_number, check_whole
 class ClassifierNetwork(nn.Module):
     """A classifier of images of any height and width.
 
-    (N, 3, H, W) in [0, 1], RGB -> logits (N, classes). The input is first resampled (bicubic) by
-    `input_scale`. `features` gives the means of the last feature map, which `classify` reads.
+    (N, 3, H, W) in [0, 1], RGB -> logits (N, classes). The input is first resampled (bicubic): so
+    that its short side has `input_side` px or, where that is 0, by `input_scale`. `features` gives
+    the means of the last feature map, which `classify` reads.
 
     arguments: those of the constructor, but for `architecture`.
     """
@@ -37,6 +38,7 @@ class ClassifierNetwork(nn.Module):
         check_whole("classes", arguments["classes"], 1, 2**16)
         check_whole("stem_stride", arguments["stem_stride"], 1, 16)
         check_number("input_scale", arguments["input_scale"], 1 / 64, 64)
+        check_whole("input_side", arguments["input_side"], 0, 2**12)
         self.arguments = arguments
 
     @property
@@ -48,13 +50,19 @@ class ClassifierNetwork(nn.Module):
     def input_scale(self) -> float:
         return float(self.arguments["input_scale"])
 
+    @property
+    def input_side(self) -> int:
+        return int(self.arguments["input_side"])
+
     def feature_map(self, x: Tensor) -> Tensor:
         """(N, 3, H, W), resampled already -> the last feature map (N, C, h, w)."""
         raise NotImplementedError
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, C), the means of the last feature map."""
-        return self.feature_map(rescaled(x, self.input_scale)).mean((2, 3))
+        side = self.input_side
+        x = with_short_side(x, side) if side else rescaled(x, self.input_scale)
+        return self.feature_map(x).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classify(self.features(x))
@@ -82,6 +90,15 @@ def rescaled(x: Tensor, scale: float) -> Tensor:
         return x
     height, width = (round(side * scale) for side in x.shape[-2:])
     return resized(x, (height, width))
+
+
+def with_short_side(x: Tensor, side: int) -> Tensor:
+    """x (N, 3, H, W) in [0, 1] by bicubic, so that its short side has `side` px."""
+    height, width = x.shape[-2:]
+    size = round(height * side / min(height, width)), round(width * side / min(height, width))
+    # antialiased in both directions: for enlarging that is the same bicubic with another constant,
+    # and the ONNX graph, which learns sizes late, has one form
+    return F.interpolate(x, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:

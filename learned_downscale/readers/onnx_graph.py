@@ -81,7 +81,9 @@ def make(classifier: ThumbnailClassifier) -> bytes:
         x = graph.node("Mul", x, 1 / 255)
     else:
         x = _decoded(graph, classifier.decoder, x)
-    if network.input_scale != 1:
+    if network.input_side:
+        x = graph.with_short_side(x, network.input_side)
+    elif network.input_scale != 1:
         x = graph.resize(x, network.input_scale)
     if isinstance(network, EfficientNetLite):
         x = _efficientnet_lite(graph, network, x)
@@ -177,23 +179,39 @@ class _Graph:
 
     def resize(self, x: str, scale: float, clip: bool = True) -> str:
         """`network.rescaled`: bicubic as torch has it, antialiased below 1."""
+        factors = np.array([1, 1, scale, scale], np.float32)
+        size = self.node("Mul", self._shape(x), factors)
+        x = self._resized(x, size, antialias=scale < 1)
+        return self.node("Clip", x, 0.0, 1.0) if clip else x
+
+    def with_short_side(self, x: str, side: int) -> str:
+        """`network.with_short_side`."""
+        shape = self._shape(x)
+        sides = self.node("Slice", shape, np.array([2], np.int64), np.array([4], np.int64))
+        scaled = self.node("Mul", sides, float(side))
+        sides = self.node("Div", scaled, self.node("ReduceMin", sides))
+        others = self.node("Slice", shape, np.array([0], np.int64), np.array([2], np.int64))
+        x = self._resized(x, self.node("Concat", others, sides, axis=0), antialias=True)
+        return self.node("Clip", x, 0.0, 1.0)
+
+    def _shape(self, x: str) -> str:
         from onnx import TensorProto
 
-        size = self.node("Cast", self.node("Shape", x), to=TensorProto.FLOAT)
-        factors = np.array([1, 1, scale, scale], np.float32)
-        size = self.node("Round", self.node("Mul", size, factors))
-        size = self.node("Cast", size, to=TensorProto.INT64)
-        smaller = scale < 1
-        x = self.node(
+        return self.node("Cast", self.node("Shape", x), to=TensorProto.FLOAT)
+
+    def _resized(self, x: str, size: str, antialias: bool) -> str:
+        from onnx import TensorProto
+
+        size = self.node("Cast", self.node("Round", size), to=TensorProto.INT64)
+        return self.node(
             "Resize",
             *(x, "", "", size),
             mode="cubic",
-            cubic_coeff_a=-0.5 if smaller else -0.75,
-            antialias=int(smaller),
-            exclude_outside=int(smaller),
+            cubic_coeff_a=-0.5 if antialias else -0.75,
+            antialias=int(antialias),
+            exclude_outside=int(antialias),
             coordinate_transformation_mode="half_pixel",
         )
-        return self.node("Clip", x, 0.0, 1.0) if clip else x
 
 
 def _decoded(graph: _Graph, decoder: Decoder, levels: str) -> str:

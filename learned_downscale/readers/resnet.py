@@ -46,6 +46,7 @@ class ResNet(ClassifierNetwork):
         std: Sequence[float],
         stem_stride: int = 2,
         input_scale: float = 1.0,
+        input_side: int = 0,
         architecture: str = "resnet",
     ) -> None:
         super().__init__(
@@ -61,6 +62,7 @@ class ResNet(ClassifierNetwork):
             std=list(std),
             stem_stride=stem_stride,
             input_scale=input_scale,
+            input_side=input_side,
         )
         check_flag("bottleneck", bottleneck)
         check_flag("stride_first", stride_first)

@@ -27,6 +27,7 @@ from learned_downscale.thumbnet.train import DOWNSCALER, STUDENT, load_recipe, m
 
 # Below this probability a new classifier says "none of these".
 THRESHOLD = 0.5
+LISTED = 20  # classes in a card
 
 
 def describe(made: Recipe, photos: Photos, **about: Any) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def _save(folder: Path, networks: list[Any], S: Reader, about: dict[str, Any]) -
     pretrained.save(folder, networks, render(folder.name, config | about), **about)
 
 
-def check_student(made: Settings, teacher: Reader, classes: tuple[str, ...]) -> None:
+def check_student(made: Settings, teacher: Reader, classes: tuple[str, ...] | None) -> None:
     """Raise ValueError if the student could not be loaded without the library that made it."""
     network = make_student(made, teacher, classes).network
     if not isinstance(network, ClassifierNetwork):
@@ -128,11 +129,17 @@ def _classifier(name: str, config: Mapping[str, Any], made: Recipe) -> tuple[str
         "parameters": costs.parameters(network),
         "architecture": type(network).__name__,
         "count": len(config["classes"]),
-        "labels": ", ".join(entry["label"] for entry in config["classes"]),
+        "labels": _listed([entry["label"] for entry in config["classes"]]),
+        "decoder": _text("in_front", **config["decoder"]) if "decoder" in config else "",
         "threshold": config["threshold"],
         "of": ", made by the downscaler of its training" if made.settings.downscaler else "",
         **asdict(Sizes(**config.get("sizes", {}))),
     }
+
+
+def _listed(labels: list[str]) -> str:
+    shown = ", ".join(labels[:LISTED])
+    return shown if len(labels) <= LISTED else f"{shown} and others, all in config.json"
 
 
 def _figures(figures: Mapping[str, Any] | None) -> str:

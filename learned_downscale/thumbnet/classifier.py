@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from timeit import repeat
 from typing import Any
@@ -22,7 +21,7 @@ from learned_downscale.api import resize
 from learned_downscale.core.filters import FILTERS
 from learned_downscale.core.resampling import Array
 from learned_downscale.readers.bundled import ThumbnailClassifier
-from learned_downscale.readers.network import ClassifierNetwork
+from learned_downscale.readers.network import ClassifierNetwork, with_short_side
 from learned_downscale.thumbnet import losses, settings
 from learned_downscale.thumbnet import recipe as recipes
 from learned_downscale.thumbnet.data import Batch, Batches, Photos, crops
@@ -34,16 +33,20 @@ from learned_downscale.thumbnet.tasks import (
     Trainable,
     accuracy,
     autocast,
-    cached,
-    predict,
 )
 
 ROUNDS = 7  # of the measurement of speed
 BINS = 15  # of the expected calibration error
-TEACHER_FEATURES = "teacher_features.safetensors"
+# The files of measured thumbnails -> quality and format in `lossy`.
+FILES: dict[str, Any] = {
+    "PNG": (),
+    "JPEG 90": (90, "jpeg"),
+    "JPEG 75, 4:2:0": (75, "jpeg-420"),
+    "WebP 80": (80, "webp"),
+}
 
 # Photo pixels per thumbnail pixel, drawn per batch: mostly 4, for which it is measured; the others
-# keep it able to read thumbnails of 48 to 128 px.
+# keep it able to read larger thumbnails.
 FACTORS = ((4.0, 0.8), (4.5, 0.05), (3.0, 0.08), (2.0, 0.07))
 
 
@@ -60,21 +63,12 @@ class ClassifyThumbnails(Task):
                 "classify_thumbnails compares the features of S and T; both must be ResNets or "
                 "EfficientNet-Lites with as many features"
             )
-        self.known = torch.empty(0)
 
     def trainable(self) -> list[Trainable]:
-        return [Trainable("rate", list(self.trained.parameters()), self.settings.rate)]
+        return [Trainable("rate", list(self.trained.network.parameters()), self.settings.rate)]
 
     def batches(self, photos: Photos, device: torch.device) -> Thumbnails:
         return Thumbnails(photos, self.settings, self.run, device)
-
-    def prepare(self, photos: Photos, run: Path) -> None:
-        # float16: a tenth of a percent is less than a crop changes
-        known = cached(
-            run / TEACHER_FEATURES,
-            lambda: predict(self.frozen[0].network, photos.images, method="features").half(),
-        )
-        self.known = known.float().to(self.frozen[0].device)
 
     def begin(self) -> None:
         self.trained.load_state_dict(self.S.state_dict())
@@ -89,16 +83,21 @@ class ClassifyThumbnails(Task):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         network, teacher = self.trained.network, self.frozen[0].network
         assert isinstance(network, ClassifierNetwork) and isinstance(teacher, ClassifierNetwork)
+        assert batch.photos is not None  # `Thumbnails` gives them
+        made = self.settings
         with autocast(batch.x.device, self.run.precision):
             features = network.features(self.trained.decoder(batch.x))
             logits = network.classify(features).float()
-        terms = {"CL": losses.classification(logits, batch.labels)}
-        if len(self.known):
-            known = self.known[batch.index]
-            temperature = self.settings.temperature
-            terms["KD"] = losses.distillation(logits, teacher.classify(known), temperature)
-            terms["FM"] = losses.feature_mapping(features.float(), known)
-        return terms
+            terms = {"CL": losses.classification(logits, batch.labels)} if made.cl else {}
+            if made.kd or made.fm:
+                # S learns to see in the thumbnail what T sees in the very crop
+                with torch.no_grad():
+                    x = with_short_side(batch.photos.float() / 255, self.run.size)
+                    known = teacher.features(x).float()
+                    wanted = teacher.classify(known).float()
+                terms["KD"] = losses.distillation(logits, wanted, made.temperature)
+                terms["FM"] = losses.feature_mapping(features.float(), known)
+        return {name: term for name, term in terms.items() if name in made.weights()}
 
 
 class Thumbnails(Batches):
@@ -113,13 +112,13 @@ class Thumbnails(Batches):
         self.settings, self.device = made_of, device
 
     def take(self, step: int, part: slice = slice(None)) -> Batch:
-        x, index = self._make(step)
-        x, index = x[part].to(self.device), index[part]
-        labels = self.photos.labels[index].to(self.device)
-        return Batch(x, labels, index.to(self.device), step)
+        x, index, photos = (t[part].to(self.device) for t in self._make(step))
+        labels = self.photos.labels.to(self.device)[index]
+        return Batch(x, labels, index, step, photos=photos)
 
-    def _make(self, step: int) -> tuple[Tensor, Tensor]:
-        """Thumbnails (N, 3, h, w) in [0, 1], and the places (N,) of their photos."""
+    def _make(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Thumbnails (N, 3, h, w) in [0, 1], the places (N,) of their photos, and the crops
+        (N, 3, H, W), uint8, that they were made of."""
         index = self.shuffled(step)
         draw = np.random.default_rng((self.seed, 1, step))
         side = self.photos.images.shape[-1]
@@ -137,7 +136,8 @@ class Thumbnails(Batches):
         corners = torch.from_numpy(np.stack([tops, lefts], 1))
         x = crops(self.photos.images, index, corners, (height, width), flips)
         size = round(width / factor), round(height / factor)
-        return self._disturb(make_thumbnails(x, size, self.settings.thumbnails), draw), index
+        kind = str(draw.choice(self.settings.thumbnails))
+        return self._disturb(make_thumbnails(x, size, kind), draw), index, x
 
     def _disturb(self, x_s: Tensor, draw: np.random.Generator) -> Tensor:
         amount = self.settings.jitter
@@ -173,6 +173,7 @@ class Row:
     recipe: str = column("recipe")
     changes: tuple[str, ...] = column("changes")
     thumbnails: str = column("thumbnails")
+    file: str = column("file")
     size: str = column("size, px")
     top1: float = column("top-1 %", ".1f")
     top5: float = column("top-5 %", ".1f")
@@ -184,11 +185,11 @@ def measure_classifiers(
 ) -> tuple[list[Row], dict[str, Any]]:
     """The rows of weights folders, and other figures of the first one.
 
-    The temperature is chosen on every other photo at factor 4; all probabilities are at it.
-    figures: `temperature`; `ece_before`, `ece_after`: percent, on the photos that it was not
-    chosen on; `threshold`, `named`, `right_of_named`: at factor 4, percent of the thumbnails that
-    get a label, and of those labels that are right (None: there are none); `per_second`:
-    thumbnails of 56 px on all cores.
+    The temperature is chosen on every other photo, on bicubic thumbnails at factor 4, which favours
+    no weights; all probabilities are at it. figures: `temperature`; `ece_before`, `ece_after`:
+    percent, on the photos that it was not chosen on; `threshold`, `named`, `right_of_named`:
+    percent of the same thumbnails that get a label, and of those labels that are right (None:
+    there are none); `per_second`: thumbnails of 56 px on all cores.
 
     Raises:
         FileNotFoundError, ValueError: as `ThumbnailClassifier.from_pretrained`; a classifier that
@@ -198,22 +199,22 @@ def measure_classifiers(
         raise ValueError("one photo: the temperature is chosen on one half, measured on the other")
     rows: list[Row] = []
     figures: dict[str, Any] = {}
-    side = photos.images.shape[-1] // 4
+    side = photos.images.shape[-1]
+    chosen_on = ("bicubic", "PNG", side // 4)
     # all of them first: what is wrong with one is said before minutes of work
     every = [_read(folder, photos) for folder in folders]
-    for first, (classifier, recipe, kind, labels) in enumerate(every):
-        quarter = partial(make_thumbnails, size=(side, side), kind=kind)
+    for classifier, recipe, labels in every:
         classifier.temperature = 1.0
-        raw = _probabilities(classifier, photos.images, quarter)
+        raw = _probabilities(classifier, photos.images, *chosen_on)
         classifier.temperature = best_temperature(raw[::2], labels[::2])
-        for name, size, make in _sets(kind, photos.images.shape[-1], full=first == 0):
-            found = _probabilities(classifier, photos.images, make)
+        for kind, file, length in _sets(side):
+            found = _probabilities(classifier, photos.images, kind, file, length)
             top1, top5 = accuracy(torch.from_numpy(found), torch.from_numpy(labels))
             ece = 100 * calibration_error(found, labels)
-            changes = recipes.as_changes(recipe.changes)
-            rows.append(Row(recipe.name, changes, name, "x".join(map(str, size)), top1, top5, ece))
-        if first == 0:
-            cool = _probabilities(classifier, photos.images, quarter)
+            changes, size = recipes.as_changes(recipe.changes), f"{length}x{length}"
+            rows.append(Row(recipe.name, changes, kind, file, size, top1, top5, ece))
+        if not figures:
+            cool = _probabilities(classifier, photos.images, *chosen_on)
             named, right = cool.max(1) >= classifier.threshold, cool.argmax(1) == labels
             figures = {
                 "temperature": classifier.temperature,
@@ -227,8 +228,8 @@ def measure_classifiers(
     return rows, figures
 
 
-def _read(folder: Path, photos: Photos) -> tuple[ThumbnailClassifier, recipes.Recipe, str, Array]:
-    """A classifier, its recipe, the thumbnails that it was trained on, and the photos' labels."""
+def _read(folder: Path, photos: Photos) -> tuple[ThumbnailClassifier, recipes.Recipe, Array]:
+    """A classifier, its recipe, and the photos' labels."""
     training = pretrained.read_config(folder, "classifier").get("training")
     if training is None:
         raise ValueError(f"{folder} does not say how it was trained, so not what it reads")
@@ -243,39 +244,29 @@ def _read(folder: Path, photos: Photos) -> tuple[ThumbnailClassifier, recipes.Re
     places = [classifier.output_of(name) for name in photos.classes]
     if unknown := [n for n, place in zip(photos.classes, places, strict=True) if place is None]:
         raise ValueError(f"the classifier does not know the class folders {', '.join(unknown)}")
-    return classifier, recipe, last.thumbnails, np.array(places)[photos.labels.numpy()]
+    return classifier, recipe, np.array(places)[photos.labels.numpy()]
 
 
-# Thumbnails, uint8, of photos (M, 3, H, W), uint8
-_Maker = Callable[[Tensor], Tensor]
+def _sets(side: int) -> list[tuple[str, str, int]]:
+    """The thumbnails of the rows: who makes them, their file, their width and height."""
+    quarter = side // 4
+    return [
+        *((kind, file, quarter) for kind in ("default", "bicubic") for file in FILES),
+        *((kind, "PNG", quarter) for kind in ("box", "lanczos")),
+        *(("bicubic", "PNG", length) for length in (48, 64, 80, 96, 128, 160)),
+    ]
 
 
-def _sets(kind: str, side: int, full: bool) -> list[tuple[str, tuple[int, int], _Maker]]:
-    """The thumbnails of the rows: their name, their size, and what makes them."""
-
-    def maker(size: tuple[int, int], kind: str = kind) -> _Maker:
-        return partial(make_thumbnails, size=size, kind=kind)
-
-    def through_jpeg(quality: int) -> _Maker:
-        def make(x: Tensor) -> Tensor:
-            opened = stored(maker(quarter)(x).float() / 255, quality, "jpeg-420")
-            return (opened * 255).round().byte()
-
-        return make
-
-    quarter, flat, cut = (side // 4, side // 4), (side // 4, side // 4 * 3 // 4), side // 8
-    sets = [(kind, quarter, maker(quarter))]
-    sets += [(f"{kind}, JPEG {q}", quarter, through_jpeg(q)) for q in (95, 75)]
-    if full:
-        sets += [(kind, (s, s), maker((s, s))) for s in (48, 64, 80, 96, 112, 128)]
-        sets += [(f"{kind}, cropped", flat, lambda x: maker(flat)(x[:, :, cut:-cut].contiguous()))]
-        other = "bicubic" if kind == "default" else "default"
-        sets += [(other, quarter, maker(quarter, other))]
-    return sets
-
-
-def _probabilities(classifier: ThumbnailClassifier, images: Tensor, make: _Maker) -> Array:
-    return np.concatenate([classifier.probabilities(make(x)) for x in images.split(64)])
+def _probabilities(
+    classifier: ThumbnailClassifier, images: Tensor, kind: str, file: str, side: int
+) -> Array:
+    found = []
+    for x in images.split(64):
+        small = make_thumbnails(x, (side, side), kind)
+        if FILES[file]:
+            small = (stored(small.float() / 255, *FILES[file]) * 255).round().byte()
+        found.append(classifier.probabilities(small))
+    return np.concatenate(found)
 
 
 def calibration_error(probabilities: Array, labels: Array) -> float:

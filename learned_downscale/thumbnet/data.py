@@ -123,13 +123,14 @@ def _square(content: bytes, size: int) -> np.ndarray:
 class Batch:
     """x: (N, 3, h, w), crops as uint8, or thumbnails in [0, 1]; labels: (N,); index: (N,) places in
     the Photos; step: of the run; file: quality and format of the files that the thumbnails pass
-    through (`lossy`), None for none."""
+    through (`lossy`), None for none; photos: where x are thumbnails, what they were made of."""
 
     x: Tensor
     labels: Tensor
     index: Tensor
     step: int = 0
     file: tuple[int, str] | None = None
+    photos: Tensor | None = None
 
 
 class Batches:

@@ -50,10 +50,10 @@ class Foreign(nn.Module):
         logits: Tensor = out if isinstance(out, Tensor) else out.logits
         return logits[:, self.outputs]
 
-    def changed(self, input_scale: float = 1.0, stem_stride: int | None = None) -> Self:
+    def changed(self, input_scale: float = 1.0, **ours: int) -> Self:
         """A copy with another input scale."""
-        if stem_stride is not None:
-            raise ValueError("stem_stride is for ResNet and EfficientNet-Lite; leave it out")
+        if ours:
+            raise ValueError(f"{', '.join(ours)} is for ResNet and EfficientNet-Lite; leave it out")
         other = copy.deepcopy(self)
         other.input_scale = input_scale
         return other
@@ -104,13 +104,13 @@ class Reader(nn.Module):
             yield kept
 
     def copied(
-        self, decoder: Decoder | None = None, input_scale: float = 1.0, stem_stride: int = 0
+        self, decoder: Decoder | None = None, input_scale: float = 1.0, **ours: int
     ) -> Reader:
         """A network of the same architecture and weights, to be trained. Batch norm stays at its
         statistics: in training mode it forgets them within the first hundreds of steps of small
         batches, and S never recovers (measured)."""
-        stride = {"stem_stride": stem_stride} if stem_stride else {}
-        network = self.network.changed(input_scale=input_scale, **stride)
+        given = {name: value for name, value in ours.items() if value}
+        network = self.network.changed(input_scale=input_scale, **given)
         return Reader(network, decoder).eval().requires_grad_(True)
 
     @property

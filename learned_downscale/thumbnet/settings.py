@@ -75,13 +75,20 @@ class Student:
     id or folder, or "module:callable". decoder_factor: a decoder in front of the network
     reconstructs the image at this many times the thumbnail's width and height; 0: no decoder.
     decoder_width: channels of its layers. input_scale: the network's input is then resampled by
-    this (bicubic). stem_stride: in place of the stride of the network's first layer; 0: unchanged.
+    this (bicubic). input_side: in place of that, so that its short side has so many px; 0: not.
+    stem_stride: in place of the stride of the network's first layer; 0: unchanged. decoder_from:
+    weights that the decoder begins with, where no downscaler's `init_from` names some. kept: share
+    of the network's first weights in its last ones (Wortsman et al. 2022, "Robust fine-tuning"),
+    which keeps what pictures of another kind would make it forget.
     """
 
     network: str = "teacher"
     decoder_factor: int = _from(0, 0)
     decoder_width: int = _above_0(24)
+    decoder_from: str = ""
+    kept: float = _from(0, 0.0, 1)
     input_scale: float = _above_0(1.0)
+    input_side: int = _from(0, 0)
     stem_stride: int = _from(0, 0)
 
 
@@ -228,14 +235,15 @@ class Recognise(Downscaling):
 class ClassifyThumbnails(Task):
     """S alone learns to classify thumbnails that the library makes, in many sizes.
 
-    L = cl L_CL + kd L_KD + fm L_FM; L_FM compares the means of the last feature maps.
-    thumbnails: "default" (the library's weights) or a filter of Pillow. rate: learning rate.
-    average: memory of the moving average of the steps, which S is. jitter: brightness and contrast
-    change by up to this. temperature: of L_KD.
+    L = cl L_CL + kd L_KD + fm L_FM. T reads the crop, enlarged to the size of the photos; L_FM
+    compares the means of the last feature maps. thumbnails: "default" (the library's weights) or
+    filters of Pillow, drawn batch by batch. rate: learning rate of the network; the decoder is
+    frozen. average: memory of the moving average of the steps, which S is. jitter: brightness and
+    contrast change by up to this. temperature: of L_KD.
     """
 
     type = "classify_thumbnails"
-    thumbnails: str = "default"
+    thumbnails: tuple[str, ...] = ("default",)
     rate: float = _above_0(2e-4)
     average: float = _from(0, 0.998, 1)
     min_crop: float = _above_0(0.8, 1)
@@ -251,9 +259,8 @@ class ClassifyThumbnails(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        filters = ", ".join(n for n, f in FILTERS.items() if f.resampling is not None)
-        if self.thumbnails not in ("default", *filters.split(", ")):
-            raise ValueError(f"thumbnails is {self.thumbnails!r}; choose default, {filters}")
+        filters = [name for name, fixed in FILTERS.items() if fixed.resampling is not None]
+        _check_choice("thumbnails", self.thumbnails, ("default", *filters))
 
 
 TASKS: dict[str, type[Task]] = {
@@ -304,8 +311,13 @@ class Settings:
     @property
     def labelled(self) -> bool:
         """Whether a task uses the photos' classes; without, networks keep all their outputs."""
-        label_free = (Recognise, Reconstruct)
-        return not self.tasks or not all(isinstance(task, label_free) for task in self.tasks)
+
+        def uses(task: Task) -> bool:
+            if isinstance(task, ClassifyThumbnails):
+                return task.cl > 0
+            return not isinstance(task, (Recognise, Reconstruct))
+
+        return not self.tasks or any(map(uses, self.tasks))
 
 
 def parse(tables: Mapping[str, Any]) -> Settings:

@@ -61,6 +61,8 @@ def train_recipe(
     made, teacher = recipe.settings, teacher.to(accelerator.device)
     classes = photos.classes if made.labelled else None
     E, first = make_downscaler(made)
+    if made.student.decoder_from:
+        first = pretrained.load(Decoder, made.student.decoder_from)
     S = make_student(made, teacher, classes, first)
     D = make_feature_decoder(made, S, teacher)
     find = cache(partial(networks.load_reader, classes=classes))
@@ -73,10 +75,14 @@ def train_recipe(
         "photos": photos.fingerprint(),
         "teacher": fingerprint(teacher),
     }
-    if made.downscaler is not None and made.downscaler.init_from:
+    if (made.downscaler is not None and made.downscaler.init_from) or made.student.decoder_from:
         made_of["init_from"] = fingerprint(nn.ModuleList([E, S.decoder]))
+    begun = {name: value.clone() for name, value in S.network.state_dict().items()}
     finished = trainer.fit(tasks, photos, run, made_of, accelerator, report, stop_after)
     S.eval()
+    if finished and made.student.kept:
+        for name, value in S.network.state_dict().items():  # the network's own memory
+            value.lerp_(begun[name], made.student.kept)
     if finished and accelerator.is_main_process:
         for module, name in ((untied(E), DOWNSCALER), (S, STUDENT)):
             # safetensors takes no channels_last
@@ -137,7 +143,8 @@ def make_student(
             decoder = Decoder(table.decoder_factor, table.decoder_width, qim)
         if first is not None and first.config == decoder.config:
             decoder.load_state_dict(first.state_dict())
-    return network.copied(decoder, table.input_scale, table.stem_stride).to(teacher.device)
+    inputs = {"input_side": table.input_side, "stem_stride": table.stem_stride}
+    return network.copied(decoder, table.input_scale, **inputs).to(teacher.device)
 
 
 def make_feature_decoder(
@@ -164,7 +171,7 @@ def check_trained(
         if not known and any(id(p) not in trained for p in module.parameters()):
             raise ValueError(
                 f"{what} would stay untrained: no task has a learning rate for it above 0, and "
-                "downscaler.init_from has no first weights that fit"
+                "downscaler.init_from (or student.decoder_from) has no first weights that fit"
             )
 
 

@@ -73,10 +73,10 @@ def verify(
             which must be RGB (grey is read by decoders that need no payload).
         reference: reads the originals: a Hugging Face image classifier, model id or folder (extra
             `train`). Default: the network of `reader`, on area averages of the originals (of the
-            bundled classifier: with a short side of 128 px), which favour no method.
-        reader: reads the thumbnails: "bundled", the classifier in the package (20 classes); a
-            folder or model id of a thumbnail classifier; or "reference", the same network as for
-            the originals, on thumbnails enlarged to its input size.
+            bundled classifier: with a short side of 160 px), which favour no method.
+        reader: reads the thumbnails: "bundled", the classifier in the package (the 1000 classes of
+            ImageNet); a folder or model id of a thumbnail classifier; or "reference", the same
+            network as for the originals, on thumbnails enlarged to its input size.
         labels: "auto": the names of the photos' folders are their labels, if they are classes of
             the reader; "folders": they must be; "none": the reference's prediction for the
             original counts.

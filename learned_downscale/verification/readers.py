@@ -40,7 +40,10 @@ class ThumbnailReader:
         self.name = "the bundled classifier" if bundled else str(name)
         self.labels = self._classifier.labels
         self.threshold = self._classifier.threshold
-        self.has_decoder = self._classifier.decoder is not None
+        decoder = self._classifier.decoder
+        # one for thumbnails of any kind is a part of the network, which reads larger images, too
+        of_any = self._reduces and (decoder is None or decoder.qim == 1)
+        self.has_decoder = decoder is not None and not of_any
 
     @property
     def classes(self) -> list[tuple[str, ...]]:

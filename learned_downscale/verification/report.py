@@ -12,7 +12,7 @@ from typing import Any
 
 from learned_downscale.verification.results import Verification
 
-CONFUSED = 30  # classes in the confusion matrix, at most
+CONFUSED = 20  # pairs of classes in the page, at most
 
 
 def markdown(found: Verification) -> str:
@@ -111,14 +111,14 @@ def as_json(found: Verification) -> dict[str, Any]:
 
 
 def write_page(found: Verification, path: Path) -> None:
-    """Write one HTML page without other files: figures, a confusion matrix, and the photos whose
-    pictures were kept (`verify(..., keep_images=)`), worst first."""
+    """Write one HTML page without other files: figures, the most confused pairs of classes, and the
+    photos whose pictures were kept (`verify(..., keep_images=)`), worst first."""
     data = as_json(found)
     for method in data["methods"].values():
         method["flipped"] = len(method["flipped"])
     data["order"] = list(found.methods)
     data["remarks"] = remarks(found)
-    data["confusion"] = {name: _confusion(found, name) for name in found.methods}
+    data["confused"] = {name: _confused(found, name) for name in found.methods}
     data["photos"] = [
         {
             "name": photo.name,
@@ -144,17 +144,13 @@ def _uri(content: bytes) -> str:
     return f"data:image/{kinds[content[:2]]};base64,{base64.b64encode(content).decode()}"
 
 
-def _confusion(found: Verification, method: str) -> dict[str, Any]:
-    """The confusion matrix of the classes with the most mistakes."""
-    pairs = Counter((p.truth, p.thumbnails[method].predicted) for p in found.photos)
-    mistakes: Counter[str] = Counter()
-    for (truth, predicted), count in pairs.items():
-        for name in (truth, predicted):
-            mistakes[name] += count * (truth != predicted)
-    kept = {name for name, _ in mistakes.most_common(CONFUSED)}
-    classes = [name for name in dict.fromkeys(found.classes) if name in kept]
-    return {
-        "classes": classes,
-        "counts": [[pairs[truth, predicted] for predicted in classes] for truth in classes],
-        "left_out": len(mistakes) - len(classes),
-    }
+def _confused(found: Verification, method: str) -> dict[str, Any]:
+    """The pairs of a class and another one that its thumbnails are read as: the most frequent,
+    [class, read as, thumbnails], and how many pairs there are."""
+    pairs = Counter(
+        (photo.truth, photo.thumbnails[method].predicted)
+        for photo in found.photos
+        if photo.thumbnails[method].predicted != photo.truth
+    )
+    shown = [[*pair, count] for pair, count in pairs.most_common(CONFUSED)]
+    return {"pairs": shown, "in_all": len(pairs)}
