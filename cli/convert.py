@@ -83,7 +83,7 @@ def _recipe(given: dict[str, Any]) -> Recipe:
 
     same = ("factor", "size", "max_side", "fit", "weights", "quality", "background", "small")
     more = ("suffix", "exact", "max_pixels", "backend", "device")
-    kinds = ("metadata", "subsampling", "frames")
+    kinds = ("metadata", "to_srgb", "subsampling", "frames")
     ending = given["format"] and f".{given['format']}"
     raw = given["to"] == "array"
     return Recipe(**{name: given[name] for name in (*same, *more, *kinds)}, ending=ending, raw=raw)

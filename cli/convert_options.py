@@ -142,6 +142,11 @@ _add(
     "density stay.",
 )
 _add(
+    "--to-srgb",
+    is_flag=True,
+    help="Convert colours to sRGB by their profile, which is left out then.",
+)
+_add(
     "--frames",
     type=click.Choice(["fail", "first", "all"]),
     default="fail",
