@@ -50,6 +50,7 @@ def command(source: str, out: str, as_json: bool, verbose: bool, **given: Any) -
 
     IN and OUT may be URLs (s3://bucket/photos); - is standard input or output, for one image.
     """
+    from learned_downscale.conversion.runs import EngineError
     from learned_downscale.conversion.stores import BusyError
 
     try:
@@ -71,7 +72,7 @@ def command(source: str, out: str, as_json: bool, verbose: bool, **given: Any) -
             return
         with batch:
             status = _run(batch, as_json, verbose, given)
-    except OtherRecipeError as error:
+    except (OtherRecipeError, EngineError) as error:
         raise click.UsageError(str(error)) from error
     except (BusyError, OSError, ImportError) as error:
         raise click.ClickException(str(error)) from error

@@ -14,7 +14,6 @@ from typing import Any
 import fsspec
 import pytest
 from conftest import drawn_photo
-from PIL import Image
 from test_convert_runs import STATE, check_manifest, convert, rows, run, thumbnails
 
 from learned_downscale.conversion import shards
@@ -322,38 +321,3 @@ def test_urls_of_an_s3_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         check_urls(fs, "bucket", "s3://bucket", tmp_path)
     finally:
         threaded.stop()
-
-
-# -- Ray -------------------------------------------------------------------------------------------
-
-
-def test_ray_says_how_to_install_it(tmp_path: Path) -> None:
-    try:
-        import ray  # noqa: F401
-
-        pytest.skip("Ray is installed")
-    except ImportError:
-        pass
-    drawn_photo(64, 48).save(tmp_path / "a.jpg")
-    result = convert(tmp_path, tmp_path / "out", "--engine", "ray")
-    assert result.exit_code == 1 and "learned-downscale[ray]" in result.stderr
-    assert thumbnails(tmp_path / "out") == {}
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_ray_cluster(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs the extra [ray]")
-    (tmp_path / "in").mkdir()
-    for i in range(40):
-        (tmp_path / "in" / f"{i:02}.jpg").write_bytes(image_bytes(i))
-    (tmp_path / "in" / "bad.png").write_bytes(b"")
-    out = tmp_path / "out"
-    result = convert(tmp_path / "in", out, "--engine", "ray", "--workers", 2)
-    assert result.exit_code == 1 and "40 converted, 1 failed" in result.stdout, result.output
-    check_manifest(out)
-    convert(tmp_path / "in", tmp_path / "local")
-    assert thumbnails(out) == thumbnails(tmp_path / "local")
-    with Image.open(out / "00.jpg") as image:
-        assert image.size == (16, 12)
-    assert "40 unchanged" in convert(tmp_path / "in", out, "--engine", "ray").stdout
