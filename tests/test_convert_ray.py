@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import secrets
 import shutil
 import signal
 import socket
@@ -324,8 +325,13 @@ def test_a_real_cluster_that_cannot_start(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_cluster_of_another_process(real: Any, photos: Path, tmp_path: Path) -> None:
+def test_a_cluster_of_another_process(
+    real: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`ray start` and --address, and Ctrl-C while it works."""
+    # newer Rays ask for a token: one of this test's own
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray = shutil.which("ray", path=str(Path(sys.executable).parent))
     assert ray is not None
     with socket.socket() as free:

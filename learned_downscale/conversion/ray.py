@@ -129,7 +129,7 @@ def _installed() -> ModuleType:
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise EngineError(f"--engine ray needs Ray {oldest}, and this is {version}: {INSTALL}")
-    return ray  # type: ignore[no-any-return]
+    return ray
 
 
 def check_address(address: str) -> None:
@@ -173,8 +173,9 @@ def _refusal(address: str, why: object) -> str:
         )
     return (
         f"the Ray cluster at {address} cannot be reached: {_short(why)}. Start it (ray start "
-        "--head), give --address HOST:PORT (the port is 6379, if it was not changed) or auto, or "
-        "work without it (--engine local)"
+        "--head), give --address HOST:PORT (the port is 6379, if it was not changed) or auto, and, "
+        "if the cluster asks for one, its token (RAY_AUTH_TOKEN); or work without it (--engine "
+        "local)"
     )
 
 
