@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -187,13 +188,53 @@ def test_files_become_shards(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "another recipe" in result.stderr
 
 
+def test_two_images_for_one_member(tmp_path: Path) -> None:
+    """Neither is guessed, and no member hides another."""
+    members = {"a.jpg": image_bytes(0), "a.png": image_bytes(1, "PNG"), "b.jpg": image_bytes(2)}
+    members |= {"c.jpg": image_bytes(3), "c.webp": b"not to convert"}
+    write_tar(tmp_path / "in.tar", members)
+    options = ("--format", "webp", "--include", "*.jpg", "--include", "*.png")
+    result = convert(tmp_path / "in.tar", tmp_path / "out", *options)
+    assert result.exit_code == 1 and "1 converted, 3 failed" in result.stdout
+    assert "in.tar::a.jpg: a.png would be a.webp, too" in result.stderr
+    assert "in.tar::c.jpg: c.webp would be c.webp, too" in result.stderr
+    assert list(read_tar(thumbnails(tmp_path / "out")["in.tar"])) == ["b.webp"]
+
+
+def test_names_do_not_meet_where_there_are_none(tmp_path: Path) -> None:
+    """Shards of files have numbers."""
+    (tmp_path / "in").mkdir()
+    for i, kind in enumerate(("JPEG", "PNG")):
+        path = tmp_path / "in" / f"a.{'jpg' if kind == 'JPEG' else 'png'}"
+        path.write_bytes(image_bytes(i, kind))
+    options = ("--to", "shards", "--format", "webp")
+    assert "2 converted" in convert(tmp_path / "in", tmp_path / "out", *options).stdout
+    made = read_tar(thumbnails(tmp_path / "out")["000000.tar"])
+    assert [name for name in made if name.endswith(".webp")] == [
+        "000000000.webp",
+        "000000001.webp",
+    ]
+
+
+def test_hashes_of_members(tars: Path, tmp_path: Path) -> None:
+    convert(tars, tmp_path / "out", "--hash")
+    content = samples(1)["deep/010002.jpg"]
+    found = rows(tmp_path / "out")["00001.tar::deep/010002.jpg"]
+    assert found["sha256"] == hashlib.sha256(content).hexdigest()
+    assert "3 unchanged" in convert(tars, tmp_path / "out", "--hash").stdout
+
+
 def test_wrong_usage_of_shards(tars: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("deep/000001.jpg\n")
     for options, says in (
         (("--size", "8x8", "--to", "array"), "not of shards"),
         (("--factor", 4, "--suffix", "_s"), "keep their keys"),
         (("--factor", 4, "--dry-run"), "not for shards"),
         (("--factor", 4, "--verify", 5), "not for arrays and shards"),
         (("--factor", 4, "--engine", "ray"), "--engine ray makes files"),
+        (("--factor", 4, "--files-from", listed), "are for files; --include"),
+        (("--factor", 4, "--on-collision", "rename"), "are for files; --include"),
     ):
         result = run("convert", tars, tmp_path / "out", *options)
         assert result.exit_code == 2 and says in result.stderr

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
@@ -116,7 +116,10 @@ class Batch:
             return cls._of_tars(request, *tars)
         if request.to == "shards" and recipe.small == "skip":
             raise ValueError("--to shards takes all images: --small skip is for files")
-        jobs = find_jobs(request.source, request.out, recipe, request.choice)
+        choice = request.choice
+        if request.to != "files":  # thumbnails get numbers, not names
+            choice = replace(choice, on_collision="ignore")
+        jobs = find_jobs(request.source, request.out, recipe, choice)
         worker = Worker(recipe, _threads(len(jobs.jobs), request.workers))
         if worker.needs_lossless and not recipe.raw:
             check_lossless(endings(jobs.jobs))
@@ -145,6 +148,11 @@ class Batch:
             raise ValueError("--to array is made of image files, not of shards")
         if request.recipe.suffix:
             raise ValueError("--suffix is for files: samples of shards keep their keys")
+        if request.choice.names is not None or request.choice.on_collision == "rename":
+            raise ValueError(
+                "--files-from and --on-collision rename are for files; --include and --exclude "
+                "choose members of shards"
+            )
         out = open_store(request.out)
         if any(os.path.realpath(store.shown(n)) == os.path.realpath(out.shown(n)) for n in names):
             raise ValueError(f"{request.out} holds the originals; they are never overwritten")
