@@ -5,10 +5,9 @@ installed, beside decoding alone.
 
 Draws JPEGs of 1280 x 853 (quality 88) into a temporary folder and converts them at factor 4, as
 whole processes; each round runs every system once, in turns forwards and backwards. Decoding alone
-is Pillow in one process, whole and as `convert` decodes at this factor (both decode whole). Prints
-medians: photos/s, processors used, core-hours for a billion photos at that rate, and the ratio of
-Ray to 2 local workers. Start-up (import of torch, start of Ray) counts: with more photos it weighs
-less.
+is Pillow in one process; at this factor `convert` decodes whole, too. Prints medians: photos/s,
+processors used (of Ray: all), core-hours for a billion photos at that rate, and the ratio of Ray to
+2 local workers. Start-up (import of torch, start of Ray) counts: with more photos it weighs less.
 """
 
 from __future__ import annotations
