@@ -50,11 +50,13 @@ def command(source: str, out: str, as_json: bool, verbose: bool, **given: Any) -
 
     IN and OUT may be URLs (s3://bucket/photos); - is standard input or output, for one image.
     """
+    from learned_downscale.conversion.runs import EngineError
     from learned_downscale.conversion.stores import BusyError
 
     try:
         recipe = _recipe(given)
         if "-" in (source, out):
+            _refuse_for_pipes(given)
             _pipe(source, out, recipe)
             return
         from learned_downscale.conversion.batch import Batch
@@ -63,6 +65,8 @@ def command(source: str, out: str, as_json: bool, verbose: bool, **given: Any) -
         batch = Batch.of(_request(source, out, recipe, given))
         if given["verify"] and not batch.makes_files:
             raise ValueError("--verify reads files; it is not for arrays and shards")
+        if given["parquet"]:
+            _check_parquet(batch)
     except (ValueError, OSError, ImportError) as error:
         raise click.UsageError(str(error)) from error
     try:
@@ -71,7 +75,7 @@ def command(source: str, out: str, as_json: bool, verbose: bool, **given: Any) -
             return
         with batch:
             status = _run(batch, as_json, verbose, given)
-    except OtherRecipeError as error:
+    except (OtherRecipeError, EngineError) as error:
         raise click.UsageError(str(error)) from error
     except (BusyError, OSError, ImportError) as error:
         raise click.ClickException(str(error)) from error
@@ -83,7 +87,7 @@ def _recipe(given: dict[str, Any]) -> Recipe:
 
     same = ("factor", "size", "max_side", "fit", "weights", "quality", "background", "small")
     more = ("suffix", "exact", "max_pixels", "backend", "device")
-    kinds = ("metadata", "subsampling", "frames")
+    kinds = ("metadata", "to_srgb", "subsampling", "frames")
     ending = given["format"] and f".{given['format']}"
     raw = given["to"] == "array"
     return Recipe(**{name: given[name] for name in (*same, *more, *kinds)}, ending=ending, raw=raw)
@@ -101,6 +105,27 @@ def _request(source: str, out: str, recipe: Recipe, given: dict[str, Any]) -> Re
     same = ("to", "shard_size", "workers", "engine", "address")
     more = {name: given[name] for name in same}
     return Request(source, out, recipe, choice, policy, **more)
+
+
+def _refuse_for_pipes(given: dict[str, Any]) -> None:
+    """Raise ValueError for options that would do nothing."""
+    run = ("dry_run", "verify", "parquet", "hashes", "files_from")
+    asked = [f"--{name.replace('_', '-')}" for name in run if given.get(name)]
+    asked += ["--to"] if given["to"] != "files" else []
+    asked += ["--engine"] if given["engine"] != "local" else []
+    if asked:
+        named = ", ".join(asked).replace("--hashes", "--hash")
+        raise ValueError(f"{named}: not for one image by standard input or output; name IN and OUT")
+
+
+def _check_parquet(batch: Batch) -> None:
+    """Raise ValueError, before anything is made, if no Parquet manifest can be."""
+    from importlib.util import find_spec
+
+    if batch.manifest is None:
+        raise ValueError("--parquet is for folders: one file has no manifest; name a folder as OUT")
+    if find_spec("pyarrow") is None:
+        raise ValueError("--parquet needs pyarrow: pip install pyarrow")
 
 
 def _pipe(source: str, out: str, recipe: Recipe) -> None:

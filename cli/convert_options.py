@@ -142,6 +142,11 @@ _add(
     "density stay.",
 )
 _add(
+    "--to-srgb",
+    is_flag=True,
+    help="Convert colours to sRGB by their profile, which is left out then.",
+)
+_add(
     "--frames",
     type=click.Choice(["fail", "first", "all"]),
     default="fail",
@@ -216,4 +221,8 @@ _add(
     show_default=True,
     help="ray: on the machines of a Ray cluster, which must reach IN and OUT.",
 )
-_add("--address", help="Of the Ray cluster.  [default: a new one on this machine]")
+_add(
+    "--address",
+    help="Of the Ray cluster, HOST:PORT or auto.  [default: RAY_ADDRESS, or a new one on this "
+    "machine]",
+)

@@ -515,7 +515,7 @@ def test_the_manifest_as_parquet(folder: Path, tmp_path: Path) -> None:
         import pyarrow.parquet as pq
     except ImportError:
         result = convert(folder, tmp_path / "out", "--parquet")
-        assert result.exit_code == 1 and "pip install pyarrow" in result.stderr
+        assert result.exit_code == 2 and "pip install pyarrow" in result.stderr
         return
     convert(folder, tmp_path / "out", "--parquet")
     table = pq.read_table(tmp_path / "out" / STATE / "manifest.parquet").to_pylist()
@@ -593,3 +593,27 @@ def test_runs_that_are_killed() -> None:
     command = [sys.executable, str(script), "--kills", "6", "--seed", str(os.getpid())]
     out = subprocess.run(command, capture_output=True, text=True)
     assert out.returncode == 0 and "6 kills, 0 with faults" in out.stdout, out.stdout + out.stderr
+
+
+def test_options_that_would_do_nothing_are_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, out = folder / "0.png", tmp_path / "out"
+    pipe = ("convert", photo, "-", "--size", "16x12")
+    for options in (
+        ("--to", "array"),
+        ("--to", "shards"),
+        ("--engine", "ray"),
+        ("--dry-run",),
+        ("--verify", 3),
+        ("--parquet",),
+        ("--hash",),
+    ):
+        result = run(*pipe, *options)
+        assert result.exit_code == 2 and f"{options[0]}: not for one image" in result.stderr
+        assert result.stdout == ""
+    result = run("convert", photo, tmp_path / "a.png", "--factor", 4, "--parquet")
+    assert result.exit_code == 2 and "one file has no manifest" in result.stderr
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = convert(folder, out, "--parquet")
+    assert result.exit_code == 2 and "pip install pyarrow" in result.stderr and not out.exists()

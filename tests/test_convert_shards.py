@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -14,7 +15,6 @@ from typing import Any
 import fsspec
 import pytest
 from conftest import drawn_photo
-from PIL import Image
 from test_convert_runs import STATE, check_manifest, convert, rows, run, thumbnails
 
 from learned_downscale.conversion import shards
@@ -188,13 +188,53 @@ def test_files_become_shards(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "another recipe" in result.stderr
 
 
+def test_two_images_for_one_member(tmp_path: Path) -> None:
+    """Neither is guessed, and no member hides another."""
+    members = {"a.jpg": image_bytes(0), "a.png": image_bytes(1, "PNG"), "b.jpg": image_bytes(2)}
+    members |= {"c.jpg": image_bytes(3), "c.webp": b"not to convert"}
+    write_tar(tmp_path / "in.tar", members)
+    options = ("--format", "webp", "--include", "*.jpg", "--include", "*.png")
+    result = convert(tmp_path / "in.tar", tmp_path / "out", *options)
+    assert result.exit_code == 1 and "1 converted, 3 failed" in result.stdout
+    assert "in.tar::a.jpg: a.png would be a.webp, too" in result.stderr
+    assert "in.tar::c.jpg: c.webp would be c.webp, too" in result.stderr
+    assert list(read_tar(thumbnails(tmp_path / "out")["in.tar"])) == ["b.webp"]
+
+
+def test_names_do_not_meet_where_there_are_none(tmp_path: Path) -> None:
+    """Shards of files have numbers."""
+    (tmp_path / "in").mkdir()
+    for i, kind in enumerate(("JPEG", "PNG")):
+        path = tmp_path / "in" / f"a.{'jpg' if kind == 'JPEG' else 'png'}"
+        path.write_bytes(image_bytes(i, kind))
+    options = ("--to", "shards", "--format", "webp")
+    assert "2 converted" in convert(tmp_path / "in", tmp_path / "out", *options).stdout
+    made = read_tar(thumbnails(tmp_path / "out")["000000.tar"])
+    assert [name for name in made if name.endswith(".webp")] == [
+        "000000000.webp",
+        "000000001.webp",
+    ]
+
+
+def test_hashes_of_members(tars: Path, tmp_path: Path) -> None:
+    convert(tars, tmp_path / "out", "--hash")
+    content = samples(1)["deep/010002.jpg"]
+    found = rows(tmp_path / "out")["00001.tar::deep/010002.jpg"]
+    assert found["sha256"] == hashlib.sha256(content).hexdigest()
+    assert "3 unchanged" in convert(tars, tmp_path / "out", "--hash").stdout
+
+
 def test_wrong_usage_of_shards(tars: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("deep/000001.jpg\n")
     for options, says in (
         (("--size", "8x8", "--to", "array"), "not of shards"),
         (("--factor", 4, "--suffix", "_s"), "keep their keys"),
         (("--factor", 4, "--dry-run"), "not for shards"),
         (("--factor", 4, "--verify", 5), "not for arrays and shards"),
         (("--factor", 4, "--engine", "ray"), "--engine ray makes files"),
+        (("--factor", 4, "--files-from", listed), "are for files; --include"),
+        (("--factor", 4, "--on-collision", "rename"), "are for files; --include"),
     ):
         result = run("convert", tars, tmp_path / "out", *options)
         assert result.exit_code == 2 and says in result.stderr
@@ -322,38 +362,3 @@ def test_urls_of_an_s3_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         check_urls(fs, "bucket", "s3://bucket", tmp_path)
     finally:
         threaded.stop()
-
-
-# -- Ray -------------------------------------------------------------------------------------------
-
-
-def test_ray_says_how_to_install_it(tmp_path: Path) -> None:
-    try:
-        import ray  # noqa: F401
-
-        pytest.skip("Ray is installed")
-    except ImportError:
-        pass
-    drawn_photo(64, 48).save(tmp_path / "a.jpg")
-    result = convert(tmp_path, tmp_path / "out", "--engine", "ray")
-    assert result.exit_code == 1 and "learned-downscale[ray]" in result.stderr
-    assert thumbnails(tmp_path / "out") == {}
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_ray_cluster(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs the extra [ray]")
-    (tmp_path / "in").mkdir()
-    for i in range(40):
-        (tmp_path / "in" / f"{i:02}.jpg").write_bytes(image_bytes(i))
-    (tmp_path / "in" / "bad.png").write_bytes(b"")
-    out = tmp_path / "out"
-    result = convert(tmp_path / "in", out, "--engine", "ray", "--workers", 2)
-    assert result.exit_code == 1 and "40 converted, 1 failed" in result.stdout, result.output
-    check_manifest(out)
-    convert(tmp_path / "in", tmp_path / "local")
-    assert thumbnails(out) == thumbnails(tmp_path / "local")
-    with Image.open(out / "00.jpg") as image:
-        assert image.size == (16, 12)
-    assert "40 unchanged" in convert(tmp_path / "in", out, "--engine", "ray").stdout

@@ -31,13 +31,37 @@ BLOCKS = [
 ]
 
 
+# What the worker is shown in, and no extra installs
+ENGINES = {"daft", "datasets", "pyspark"}
+
+
+def write_parquet(path: Path, photos: list[Path]) -> None:
+    """As datasets of images are kept."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"image": {"bytes": photo.read_bytes(), "path": photo.name}} for photo in photos]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
 @pytest.mark.parametrize("code", BLOCKS)
 def test_python_blocks(code: str, tmp_path: Path) -> None:
-    """Each block alone, beside a photo, prints what its comments promise."""
-    drawn_photo(400, 300).save(tmp_path / "photo.jpg")
+    """Each block alone, beside a photo and a folder of photos, prints what its comments promise."""
+    for needed in ENGINES & set(re.findall(r"^(?:import|from) (\w+)", code, re.M)):
+        if find_spec(needed) is None:
+            pytest.skip(f"needs {needed}, which no extra installs")
+    (tmp_path / "photos").mkdir()
+    for path in ("photo.jpg", "photos/a.jpg", "photos/b.jpg"):
+        drawn_photo(400, 300).save(tmp_path / path)
+    if "photos.parquet" in code:
+        write_parquet(tmp_path / "photos.parquet", sorted((tmp_path / "photos").iterdir()))
+    # caches; and a Python that has the package
+    beside = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYSPARK_PYTHON": sys.executable}
+    command = [sys.executable, "-c", code]
     out = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | beside
     )
+    assert out.returncode == 0, out.stderr[-3000:]
     promised = re.findall(r"print\(.*\)  # (.*)", code)
     assert out.stdout.splitlines() == promised
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
@@ -76,7 +77,8 @@ class Check:
 
 @dataclass
 class Batch:
-    """A request made ready; a context manager, within which the folder of thumbnails is locked.
+    """A request made ready; a context manager, within which the folder of thumbnails is locked and
+    the engine runs.
 
         with Batch.of(request) as batch:
             summary = batch.run()
@@ -93,6 +95,8 @@ class Batch:
     manifest: Manifest | None
     others: list[str] = field(default_factory=list)
     done: list[Row] = field(default_factory=list)
+    driver: Callable[..., Iterator[tuple[Row, Any]]] = in_order
+    _held: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
     def of(cls, request: Request) -> Self:
@@ -106,11 +110,16 @@ class Batch:
         tars = _tars(request.source)
         if request.engine == "ray" and (tars is not None or request.to != "files"):
             raise ValueError("--engine ray makes files; arrays and shards are made by local")
+        if request.address is not None and request.engine != "ray":
+            raise ValueError("--address is that of a Ray cluster: give --engine ray, too")
         if tars is not None:
             return cls._of_tars(request, *tars)
         if request.to == "shards" and recipe.small == "skip":
             raise ValueError("--to shards takes all images: --small skip is for files")
-        jobs = find_jobs(request.source, request.out, recipe, request.choice)
+        choice = request.choice
+        if request.to != "files":  # thumbnails get numbers, not names
+            choice = replace(choice, on_collision="ignore")
+        jobs = find_jobs(request.source, request.out, recipe, choice)
         worker = Worker(recipe, _threads(len(jobs.jobs), request.workers))
         if worker.needs_lossless and not recipe.raw:
             check_lossless(endings(jobs.jobs))
@@ -139,6 +148,11 @@ class Batch:
             raise ValueError("--to array is made of image files, not of shards")
         if request.recipe.suffix:
             raise ValueError("--suffix is for files: samples of shards keep their keys")
+        if request.choice.names is not None or request.choice.on_collision == "rename":
+            raise ValueError(
+                "--files-from and --on-collision rename are for files; --include and --exclude "
+                "choose members of shards"
+            )
         out = open_store(request.out)
         if any(os.path.realpath(store.shown(n)) == os.path.realpath(out.shown(n)) for n in names):
             raise ValueError(f"{request.out} holds the originals; they are never overwritten")
@@ -152,21 +166,30 @@ class Batch:
         return cls(request, worker, out, runner, None, manifest)
 
     def __enter__(self) -> Self:
-        if self.manifest is not None:
-            self.out.begin()
-        try:
+        """Start the engine, lock the folder, and find what is left to do.
+
+        Raises:
+            EngineError: it cannot be started; nothing was written.
+            BusyError, OtherRecipeError, OSError: the folder cannot be used.
+        """
+        with ExitStack() as held:
+            if self.request.engine == "ray":
+                from learned_downscale.conversion.ray import Cluster
+
+                self.driver = held.enter_context(Cluster(self.request.address))
+            if self.manifest is not None:
+                self.out.begin()
+            held.callback(self.out.end)
+            if self.manifest is not None:
+                held.callback(self.manifest.log.close)
             self.runner.prepare()
             if isinstance(self.runner, Run) and self.request.policy.overwrite != "always":
                 self.runner.sink.check(self.runner.todo)
-        except BaseException:
-            self.out.end()
-            raise
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.manifest is not None:
-            self.manifest.log.close()
-        self.out.end()
+        self._held.close()
 
     @property
     def makes_files(self) -> bool:
@@ -194,12 +217,8 @@ class Batch:
 
         if isinstance(self.runner, ShardRun):
             return self.runner(self.workers, on_row, stop)
-        if self.request.engine == "ray":
-            from learned_downscale.conversion.ray import on_cluster
-
-            driver = on_cluster(self.request.address)
-            return self.runner(self.request.workers or 0, seen, stop, driver)
-        return self.runner(self.workers, seen, stop)
+        workers = self.request.workers or 0 if self.request.engine == "ray" else self.workers
+        return self.runner(workers, seen, stop, self.driver)
 
     def estimate(self, sample: int = 24) -> Estimate:
         """Make a sample, write nothing, and tell what all would be.

@@ -17,7 +17,7 @@ from learned_downscale.conversion.remote import RemoteStore, is_url, open_store
 from learned_downscale.conversion.stores import STATE, Store
 from learned_downscale.files import FORMATS, READABLE, format_of, image_files, suffix_for
 
-OnCollision = Literal["fail", "rename"]
+OnCollision = Literal["fail", "rename", "ignore"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Choice:
     include: an image must fit one of them, if there are any. exclude: it must fit none.
     names: the images, in place of all in the folder.
     on_collision: of thumbnails that would have one name: "fail" reports their images; "rename" puts
-        the image's ending into the name (a.png and a.jpg become a_png.webp and a_jpg.webp).
+        the image's ending into the name (a.png and a.jpg become a_png.webp and a_jpg.webp);
+        "ignore" is for thumbnails without names.
     """
 
     include: tuple[str, ...] = ()
@@ -215,7 +216,7 @@ def _resolved(jobs: list[Job], on_collision: OnCollision) -> list[Job]:
     by_output: dict[str, list[Job]] = {}
     for job in jobs:
         by_output.setdefault(job.output, []).append(job)
-    if len(by_output) == len(jobs):
+    if len(by_output) == len(jobs) or on_collision == "ignore":
         return jobs
     out = []
     for job in jobs:

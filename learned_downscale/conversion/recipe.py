@@ -33,6 +33,8 @@ class Recipe:
     exact: decode JPEGs whole and resample by antialiased bicubic.
     max_pixels: images of more pixels fail before they are decoded.
     metadata: EXIF, XMP, IPTC, comments: all, none, or all without the position.
+    to_srgb: convert colours to sRGB, by the embedded profile (of a PNG without one by gamma,
+        chromaticities or cICP), which is left out then. Images without any count as sRGB.
     subsampling: of the colours of JPEG and AVIF.
     frames: what becomes of animations and of TIFFs with several pages: they fail; the first one
         counts; or all of them are converted (WebP, PNG and AVIF animations, TIFF pages).
@@ -53,6 +55,7 @@ class Recipe:
     exact: bool = False
     max_pixels: int = MAX_PIXELS
     metadata: Literal["keep", "strip", "strip-gps"] = "keep"
+    to_srgb: bool = False
     subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] = "4:4:4"
     frames: Literal["fail", "first", "all"] = "fail"
     raw: bool = False

@@ -21,6 +21,10 @@ Overwrite = Literal["never", "changed", "always"]
 OnError = Literal["skip", "stop"]
 
 
+class EngineError(Exception):
+    """What works on the images cannot start, or ended early; the message says what to do."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """How a run meets what is there already, and what fails.
@@ -305,7 +309,7 @@ class Run:
                 on_row(row)
                 if row.status == "failed" and self.policy.on_error == "stop":
                     stop.reason = stop.reason or f"{row.input} failed (--on-error stop)"
-        except FullError as error:
+        except (FullError, EngineError) as error:
             stop.reason = str(error)
         finally:
             with suppress(FullError):

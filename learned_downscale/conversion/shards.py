@@ -169,24 +169,30 @@ class SampleWork:
 
     worker: Worker
     shard: str
+    hashes: bool = False
 
     def __call__(self, sample: Sample) -> tuple[Sample, list[Row]]:
         """The members to write, and a row for each image. A sample with an image that fails is left
         out as a whole, so that no reader finds a part of one."""
         members, rows = [], []
+        by_output: dict[str, set[str]] = {}
+        for member in sample:
+            by_output.setdefault(self._output(member), set()).add(member.head.name)
         for member in sample:
             if not member.is_image:
                 members.append(member)
                 continue
-            begun, name = time.perf_counter(), member.head.name
-            ending = self.worker.recipe.ending or suffix_for(PurePosixPath(name).suffix)
-            output = str(PurePosixPath(name).with_suffix(ending))
+            begun, name, output = time.perf_counter(), member.head.name, self._output(member)
             row = Row(self.shard + INSIDE + name, self.shard + INSIDE + output, "failed")
             row = replace(row, size=len(member.content), bytes_in=len(member.content))
+            if self.hashes:
+                row = replace(row, sha256=hashlib.sha256(member.content).hexdigest())
             try:
                 if member.problem is not None:
                     raise ValueError(member.problem)
-                made = self.worker(member.content, ending)
+                if alike := by_output[output] - {name}:
+                    raise ValueError(f"{', '.join(sorted(alike))} would be {output}, too")
+                made = self.worker(member.content, PurePosixPath(output).suffix)
                 row = replace(row, plan=made.how, decoder=made.decoder)
                 row = replace(row, status=made.status, bytes_out=len(made.content or b""))
                 if made.content is None:
@@ -206,6 +212,13 @@ class SampleWork:
             row if row.reason else replace(row, status=bad.status, reason=reason, bytes_out=0)
             for row in rows
         ]
+
+    def _output(self, member: Member) -> str:
+        """The name of what is written for a member."""
+        path = PurePosixPath(member.head.name)
+        if not member.is_image:
+            return member.head.name
+        return str(path.with_suffix(self.worker.recipe.ending or suffix_for(path.suffix)))
 
 
 class ShardRun:
@@ -308,7 +321,7 @@ class ShardRun:
         stop: Stop,
     ) -> Generator[None]:
         """Write a tar, sample by sample; rows are added to `rows`."""
-        work = SampleWork(self.worker, shard.name)
+        work = SampleWork(self.worker, shard.name, self.policy.hashes)
         with tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
             for members, made in in_order(shard.samples(), work, workers):
                 for member in members:

@@ -20,6 +20,8 @@ from learned_downscale.files import (
     encode_frames,
     fitted,
     frames,
+    in_srgb,
+    is_srgb,
     open_image,
 )
 from learned_downscale.plan import REDUCED, Plan, plain
@@ -112,8 +114,8 @@ class Worker:
 
         The image is turned upright (EXIF orientation) first; a JPEG much larger than its thumbnail
         is decoded at a part of its size, unless the recipe is `exact`. Metadata are kept as the
-        recipe says, the ICC profile always. 16 bits stay where the format holds them. For weights
-        with a payload, 8-bit grey becomes RGB.
+        recipe says, the ICC profile always, unless the recipe says sRGB. 16 bits stay where the
+        format holds them. For weights with a payload, 8-bit grey becomes RGB.
 
         Args:
             content: of the image file.
@@ -122,8 +124,9 @@ class Worker:
 
         Raises:
             ValueError: the file is empty or has too many pixels or, unless the recipe says what
-                to do, several frames; `resize` refuses it; or the weights have a payload, and the
-                thumbnail would be JPEG or a copy.
+                to do, several frames; `resize` refuses it; its profile cannot be used, and the
+                recipe says sRGB; or the weights have a payload, and the thumbnail would be JPEG or
+                a copy.
             Exception: Pillow raises many kinds of errors for broken files.
         """
         recipe, lossless = self.recipe, self.needs_lossless
@@ -137,13 +140,14 @@ class Worker:
         target = recipe.target(size)
         if target is None and recipe.small == "skip":
             return Made("skipped", None, None, decoder)
-        whole = recipe.metadata == "keep" and not recipe.raw
-        if target is None and whole and not lossless and _stays(content, first.format, ending):
+        if target is None and self._may_copy(first) and _stays(content, first.format, ending):
             reason = "a copy of the file: it is not larger than asked"
             return Made("copied", content, plain(size, size, reason), decoder)
+        if lossless:  # before the payload is embedded, which it would destroy
+            images = [self._in_srgb(opened, opened.image, ending) for opened in images]
         pairs = [self._planned(opened) for opened in images]
         plan = pairs[0][1]
-        sides = first.image.size if isinstance(first.image, Image.Image) else size
+        sides = _size(first.image)
         if sides != size:
             share = round(size[0] / sides[0])
             plan = replace(plan, source=size, reason=f"decoded at 1/{share}, {plan.reason}")
@@ -153,10 +157,15 @@ class Worker:
                 "it has the thumbnail's size already, and a copy would carry no payload; ask for a "
                 "smaller size, or leave the file out"
             )
-        thumbnails = [thumbnail for thumbnail, _ in pairs]
+        thumbnails = [
+            self._in_srgb(opened, thumbnail, ending) if recipe.to_srgb and not lossless
+            else replace(opened, image=thumbnail)
+            for (thumbnail, _), opened in zip(pairs, images, strict=True)
+        ]  # fmt: skip
         if recipe.raw:
-            return Made("done", _rgb(thumbnails[0], recipe.background), plan, decoder)
-        small, changes = self._encode(thumbnails, images, ending)
+            pixels = _rgb(thumbnails[0].image, recipe.background)
+            return Made("done", pixels, plan, decoder)
+        small, changes = self._encode(thumbnails, ending)
         if changes:
             plan = replace(plan, reason=f"{plan.reason}, then {', '.join(changes)}")
         return Made("done", small, plan, decoder)
@@ -184,17 +193,37 @@ class Worker:
         image = coloured(opened.image) if self._resizer.needs_rgb else opened.image
         return resizer.planned([image])[0]
 
-    def _encode(
-        self, thumbnails: list[Any], images: list[Opened], ending: str
-    ) -> tuple[bytes, list[str]]:
-        """The thumbnail's file, and what was changed so that the format could hold it."""
-        recipe, first = self.recipe, images[0]
+    def _may_copy(self, opened: Opened) -> bool:
+        """Whether the file may be its own thumbnail, where the size allows it."""
+        recipe = self.recipe
+        if recipe.metadata != "keep" or recipe.raw or self.needs_lossless:
+            return False
+        return not recipe.to_srgb or is_srgb(opened.image, opened.metadata.colour)
+
+    def _in_srgb(self, opened: Opened, image: Any, ending: str) -> Opened:
+        """An image, or its thumbnail, in sRGB, if the recipe says so, or if the format holds none
+        of a PNG's other ways to say its colours."""
+        colour = opened.metadata.colour
+        png = not self.recipe.raw and FORMATS[ending.lower()] == "PNG"
+        if not self.recipe.to_srgb and (png or is_srgb(None, colour) or "icc_profile" in colour):
+            return replace(opened, image=image)
+        image, changes = in_srgb(image, colour)
+        metadata = opened.metadata.in_srgb() if changes else opened.metadata
+        changes = (*opened.changes, *changes)
+        return replace(opened, image=image, metadata=metadata, changes=changes)
+
+    def _encode(self, thumbnails: list[Opened], ending: str) -> tuple[bytes, list[str]]:
+        """The thumbnail's file, and what was changed so that the format could hold it.
+
+        thumbnails: what was opened, with the thumbnail as the image.
+        """
+        recipe, first = self.recipe, thumbnails[0]
         made = [
-            fitted(thumbnail, ending, recipe.background, colour=opened.metadata.colour)
-            for thumbnail, opened in zip(thumbnails, images, strict=True)
+            fitted(one.image, ending, recipe.background, colour=one.metadata.colour)
+            for one in thumbnails
         ]
         small = [image for image, _ in made]
-        size = small[0].size if isinstance(small[0], Image.Image) else small[0].shape[1::-1]
+        size = _size(small[0])
         kept = first.metadata.only(recipe.metadata)
         metadata, lost = kept.for_format(FORMATS[ending.lower()], size)
         changes = [*first.changes, *made[0][1], *lost]
@@ -202,7 +231,7 @@ class Worker:
         if len(small) == 1:
             options["subsampling"] = recipe.subsampling
             return encode(small[0], ending, recipe.quality, **options), changes
-        times = [opened.duration or 100 for opened in images]
+        times = [one.duration or 100 for one in thumbnails]
         options |= {"durations": times, "loop": first.loop, "quality": recipe.quality}
         return encode_frames(small, ending, **options), [f"{len(small)} frames", *changes]
 
@@ -240,7 +269,13 @@ def _stays(content: bytes, kind: str | None, ending: str) -> bool:
         return image.getexif().get(0x0112, 1) in (0, 1)
 
 
+def _size(image: Any) -> tuple[int, int]:
+    """(width, height) of a PIL image or an array."""
+    width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
+    return width, height
+
+
 def _rgb(image: Image.Image, background: str) -> bytes:
     """The pixels (height, width, 3) of a thumbnail, with transparency laid over the background."""
-    levels, _ = fitted(coloured(image), ".jpg", background)
+    levels, _ = fitted(fitted(coloured(image), ".webp")[0], ".jpg", background)
     return np.asarray(levels.convert("RGB")).tobytes()

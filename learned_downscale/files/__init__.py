@@ -7,7 +7,7 @@ metadata, lost = opened.metadata.only("strip-gps").for_format("JPEG", small.size
 content = encode(small, ".jpg", 95, metadata=metadata)
 """
 
-from learned_downscale.files.colours import coloured, fitted
+from learned_downscale.files.colours import coloured, fitted, in_srgb, is_srgb
 from learned_downscale.files.formats import (
     FORMATS,
     READABLE,
@@ -35,6 +35,8 @@ __all__ = [
     "format_of",
     "frames",
     "image_files",
+    "in_srgb",
+    "is_srgb",
     "open_image",
     "quiet",
     "suffix_for",

@@ -114,6 +114,9 @@ def text_chunks(text: Iterable[tuple[str, str]], xmp: bytes | None) -> list[tupl
     return chunks
 
 
+_ROWS = 64  # that are filtered at once
+
+
 def write_png(array: Array, chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A PNG of 16 bits.
 
@@ -128,7 +131,7 @@ def write_png(array: Array, chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
     parts = (
         (b"IHDR", head),
         *chunks,
-        (b"IDAT", zlib.compress(_filtered(rows, 2 * channels).tobytes(), 6)),
+        (b"IDAT", _compressed(rows, 2 * channels)),
         (b"IEND", b""),
     )
     return SIGNATURE + b"".join(
@@ -140,15 +143,26 @@ def write_png(array: Array, chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
     )
 
 
-def _filtered(rows: Array, pixel: int) -> Array:
+def _compressed(rows: Array, pixel: int) -> bytes:
+    """Rows (bytes), filtered and compressed; some at a time, since filtering takes many times their
+    memory."""
+    deflate, parts = zlib.compressobj(6), []
+    above = np.zeros_like(rows[:1])
+    for start in range(0, len(rows), _ROWS):
+        some = rows[start : start + _ROWS]
+        parts.append(deflate.compress(_filtered(some, above, pixel).tobytes()))
+        above = some[-1:]
+    return b"".join((*parts, deflate.flush()))
+
+
+def _filtered(rows: Array, above: Array, pixel: int) -> Array:
     """Each row (bytes) by that one of PNG's filters that leaves the smallest sum, its number
-    first."""
+    first. above: the row before them."""
     left = np.zeros_like(rows)
     left[:, pixel:] = rows[:, :-pixel]
-    up = np.zeros_like(rows)
-    up[1:] = rows[:-1]
+    up = np.concatenate((above, rows[:-1]))
     corner = np.zeros_like(rows)
-    corner[1:, pixel:] = rows[:-1, :-pixel]
+    corner[:, pixel:] = up[:, :-pixel]
     a, b, c = (x.astype(np.int16) for x in (left, up, corner))
     near_a, near_b, near_c = abs(b - c), abs(a - c), abs(a + b - 2 * c)
     paeth = np.where(

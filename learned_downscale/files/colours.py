@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from learned_downscale.files.formats import FORMATS
+from learned_downscale.files.profiles import by_profile, deep_by_profile, samples_of
 from learned_downscale.files.samples import eight_bits
 
 Array = NDArray[Any]
@@ -32,6 +32,7 @@ _SRGB = _PRIMARIES[1]
 _TRANSFERS = {1: None, 2: None, 4: 2.2, 5: 2.8, 6: None, 8: 1.0, 13: None, 14: None, 15: None}
 _SRGB_GAMMA = 0.45455
 _GAMMA_COLOURS = ("srgb", "gamma", "chromaticity", "cicp")
+_OTHER_SPACES = ("CMYK", "LAB", "YCbCr", "HSV")
 
 
 def coloured(image: Any) -> Any:
@@ -122,18 +123,17 @@ def with_colour(image: Image.Image, colour: Mapping[str, Any]) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
+    """An image of another colour space as RGB, by its profile, if it has one."""
     from PIL import ImageCms
 
     profile = image.info.get("icc_profile")
     if image.mode == "LAB":
-        source: Any = ImageCms.createProfile("LAB")
-    elif profile:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        lab, srgb = (ImageCms.createProfile(name) for name in ("LAB", "sRGB"))
+        made: Any = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    elif image.mode == "CMYK" and profile:
+        made = by_profile(image, profile)
     else:
-        return _with_info(image.convert("RGB"), image)
-    srgb = ImageCms.createProfile("sRGB")
-    made = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
-    assert made is not None
+        made = image.convert("RGB")
     return _with_info(made, image)
 
 
@@ -142,6 +142,63 @@ def _with_info(image: Image.Image, of: Image.Image) -> Image.Image:
     same = image.mode[:1] == of.mode[:1]
     image.info = {k: v for k, v in of.info.items() if same or k != "icc_profile"}
     return image
+
+
+# -- all as sRGB -----------------------------------------------------------------------------------
+
+
+def is_srgb(image: Any, colour: Mapping[str, Any]) -> bool:
+    """Whether `in_srgb` has nothing to do.
+
+    Raises:
+        ValueError: as there, of cICP.
+    """
+    other = isinstance(image, Image.Image) and image.mode in _OTHER_SPACES
+    return not other and not colour.get("icc_profile") and _meant(colour) is None
+
+
+def in_srgb(image: Any, colour: Mapping[str, Any] | None = None) -> tuple[Any, tuple[str, ...]]:
+    """The image with the colours of sRGB, and what was done for that: by its profile, by the gamma,
+    chromaticities or cICP of a PNG, or since its mode is of other colours (CMYK). Without any of
+    them it is taken for sRGB. Grey stays grey, 16 bits 16, alpha stays; a palette becomes RGB. What
+    said otherwise is gone from the `info`.
+
+    Args:
+        image: a PIL image, or an array (H, W, channels) of uint16 or float32.
+        colour: `Metadata.colour`, for an array. A PIL image has it in its `info`.
+
+    Raises:
+        ValueError: the profile is broken, of other colours than the image, or a table (of more than
+            8 bits); the colours are those of high dynamic range; 32-bit greys have a profile.
+    """
+    info = image.info if isinstance(image, Image.Image) else colour or {}
+    profile = info.get("icc_profile")
+    if not profile:
+        out, done = _shown_as_srgb(image, info)
+        if isinstance(out, Image.Image) and out.mode in _OTHER_SPACES:
+            return _in_srgb(out), (f"{out.mode} to sRGB",)
+        return out, tuple(done)
+    if isinstance(image, np.ndarray):
+        return deep_by_profile(image, profile), ("colour profile to sRGB",)
+    kept = {k: v for k, v in info.items() if k not in ("icc_profile", *_GAMMA_COLOURS)}
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its greys (mode {image.mode}) are not converted by its colour profile")
+    if image.mode == "1":  # black and white are the same in all
+        out = image.copy()
+    elif image.mode.startswith("I;16"):
+        samples = np.asarray(image)[..., None].astype(np.uint16)
+        out = Image.fromarray(deep_by_profile(samples, profile)[..., 0])
+    elif image.mode == "LAB":
+        out = _in_srgb(image)
+    else:
+        plain = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
+        if image.mode in ("P", "PA"):
+            plain[image.mode] = "RGBA" if image.has_transparency_data else "RGB"
+        out = by_profile(image.convert(plain.get(image.mode, image.mode)), profile)
+    kept.pop("transparency", None)
+    out.info = kept
+    space = f"{image.mode} to sRGB" if image.mode in _OTHER_SPACES else "colour profile to sRGB"
+    return out, (space,)
 
 
 # -- gamma, chromaticities and cICP of a PNG -------------------------------------------------------
@@ -180,7 +237,8 @@ def _meant(info: Mapping[Any, Any]) -> tuple[float | None, tuple[float, ...], st
         if transfer not in _TRANSFERS or primaries not in _PRIMARIES or matrix or full != 1:
             raise ValueError(
                 f"its colours are those of cICP {'/'.join(map(str, cicp))} (such as high dynamic "
-                "range), which are not converted to sRGB; choose PNG, which keeps them"
+                "range), which are not converted to sRGB; choose PNG (without --to-srgb), which "
+                "keeps them"
             )
         exponent = _TRANSFERS[transfer]
         same = exponent is None and primaries == 1
@@ -236,9 +294,7 @@ def _converted(array: Array, exponent: float | None, primaries: tuple[float, ...
         light = table[array[..., :colours]]
     if colours == 3 and primaries != _SRGB:
         light = (light @ _to_linear_srgb(primaries).T.astype(np.float32)).clip(0, 1)
-    out = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * top
-    out = out if array.dtype.kind == "f" else np.rint(out)
-    return np.concatenate((out.astype(array.dtype), array[..., colours:]), axis=2)
+    return np.concatenate((samples_of(light, array.dtype), array[..., colours:]), axis=2)
 
 
 def _light(samples: Array, exponent: float | None) -> Array:

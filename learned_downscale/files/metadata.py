@@ -28,7 +28,7 @@ ORIENTATION = 0x0112
 DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 # Tags of a TIFF beside its pixels
 _X_DENSITY, _Y_DENSITY, _UNIT, _TIFF_XMP, _TIFF_IPTC, _PROFILE = 282, 283, 296, 700, 33723, 34675
-_MAKER_NOTE, _INTEROPERABILITY = 0x927C, 0xA005
+_MAKER_NOTE, _INTEROPERABILITY, _COLOUR_SPACE = 0x927C, 0xA005, 0xA001
 _COLOUR = ("icc_profile", "srgb", "gamma", "chromaticity", "cicp")
 _MOST_IN_JPEG = 65533  # bytes of one marker
 _XMP_IN_JPEG = _MOST_IN_JPEG - 29  # without the name that stands before it
@@ -90,6 +90,16 @@ class Metadata:
                 and not pair[0].lower().startswith("raw profile")  # in hexadecimal digits
             ),
         )
+
+    def in_srgb(self) -> Metadata:
+        """Of an image whose colours were made those of sRGB: nothing says otherwise."""
+        tags, xmp = tags_of(self.exif), self.xmp
+        if _COLOUR_SPACE in tags[EXIF_IFD]:
+            tags[EXIF_IFD][_COLOUR_SPACE] = 1
+        tags[EXIF_IFD].pop(_INTEROPERABILITY, None)  # may say Adobe RGB
+        if xmp is not None:
+            xmp = without_properties(xmp, r"exif:ColorSpace|photoshop:ICCProfile")
+        return replace(self, colour={}, exif=exif_of(tags), xmp=xmp)
 
     def for_format(self, kind: str, size: tuple[int, int]) -> tuple[Metadata, tuple[str, ...]]:
         """What a format can store of it, for an image of `size` (width, height), and what is lost.

@@ -159,9 +159,10 @@ def _by_opencv(file: BinaryIO, page: Page) -> Array:
     import cv2
 
     file.seek(0)
-    content = bytearray(file.read())
-    if directories.ORIENTATION in page.places:  # OpenCV would turn it; others do not
+    content: bytes | bytearray = file.read()
+    if page.one(directories.ORIENTATION, 1) != 1:  # OpenCV would turn it; others do not
         place, form = page.places[directories.ORIENTATION]
+        content = bytearray(content)
         struct.pack_into(form, content, place, 1)
     flags = cv2.IMREAD_UNCHANGED
     given = np.frombuffer(content, np.uint8)
