@@ -42,12 +42,12 @@ FILES = {
 ENLARGE = {"bicubic": 3, "bilinear": 2, "lanczos": 1, "box": 4}
 
 
-def choices(photos: Photos) -> tuple[list[str], Tensor]:
+def choices(photos: Photos, folders: bool = False) -> tuple[list[str], Tensor]:
     """The classes that a reader chooses from, and each photo's place among them: all 1000 of
-    ImageNet where the folders are some of them, else the folders."""
+    ImageNet where the folders are some of them, else (or with `folders`) the folders."""
     ids = [*imagenet_classes()]
     named = [ids[int(name)] if name.isdecimal() else name for name in photos.classes]
-    if not set(named) <= set(ids):
+    if folders or not set(named) <= set(ids):
         return named, photos.labels
     return ids, torch.tensor([ids.index(name) for name in named])[photos.labels]
 
@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("--reader", action="append", required=True, help="as train --teacher")
     parser.add_argument("--method", action="append", default=[], help="filter or weights, +decoder")
+    parser.add_argument("--folders", action="store_true", help="choose among their classes alone")
     parser.add_argument("--factor", type=int, default=4)
     parser.add_argument("--size", type=int, default=224, help="of the photos, px")
     parser.add_argument("--file", choices=FILES, default="png")
@@ -104,7 +105,7 @@ def main() -> None:
     parser.add_argument("--no-decoder", dest="decoder", action="store_false")
     args = parser.parse_args()
     photos = read_photos(args.data, args.size, warn=print)
-    classes, labels = choices(photos)
+    classes, labels = choices(photos, args.folders)
     readers = {name: load_reader(name, classes) for name in args.reader}
     images = [coloured(Image.fromarray(x.permute(1, 2, 0).numpy())) for x in photos.images]
     right: dict[str, np.ndarray] = {}
