@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
 
+from learned_downscale.core.arguments import check_flag
 from learned_downscale.resizer import Resizer
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def resize(
         linear_light=linear_light,
         value_range=value_range,
     )
+    check_flag("return_plan", return_plan)
     if not return_plan:
         return resizer(image)
     if not isinstance(image, list):

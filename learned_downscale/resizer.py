@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 from PIL import Image
 
 from learned_downscale import pretrained
+from learned_downscale.core.arguments import check_flag
 from learned_downscale.engine import groups, loading
 from learned_downscale.engine.backend import BackendName, check_choices, choose
 from learned_downscale.engine.groups import Job
@@ -98,6 +99,8 @@ class Resizer:
         check_size(size)
         check_choices(rounding, channel_order, backend, num_threads)
         check_range(value_range)
+        check_flag("exact", exact)
+        check_flag("linear_light", linear_light)
         if isinstance(weights, str):
             weights, revision = loading.pinned(weights, revision)
         self._options = {

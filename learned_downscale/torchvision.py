@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from learned_downscale.core.arguments import check_flag
 from learned_downscale.core.downscaler import Downscaler, FrozenDownscaler
 from learned_downscale.core.tensors import bicubic
 from learned_downscale.pixels.pictures import promoted
@@ -81,6 +82,7 @@ class Resize(_Base):
         if max_size is None and self.size is None:
             raise ValueError("size is None; give it, or max_size")
         self.max_size, self.weights = max_size, weights
+        check_flag("differentiable", differentiable)
         self.num_threads, self.differentiable = num_threads, differentiable
         # or say at once what is wrong with the weights
         names = Resizer(4 if weights is None else 1, weights=weights).weights

@@ -135,3 +135,10 @@ def test_same_image_twice_is_the_same_for_any_kind_of_door() -> None:
     small = Resizer(4)(photo)
     assert np.array_equal(small, Resizer((56, 56))(photo))
     assert np.array_equal(small, Resizer(4, backend="torch")(np.asarray(photo)))
+
+
+@pytest.mark.parametrize("option", ["exact", "linear_light", "return_plan"])
+def test_switches_are_true_or_false(option: str) -> None:
+    """A word like "no" would count as true."""
+    with pytest.raises(ValueError, match=f"{option} is 'no'; it must be true or false"):
+        resize(drawn_photo(64, 64), 4, **{option: "no"})

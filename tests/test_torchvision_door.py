@@ -239,3 +239,8 @@ def test_in_compose(photo: Image.Image) -> None:
 
 def out_size(photo: Image.Image, short: int) -> tuple[int, int]:
     return int(short * photo.width / photo.height), short
+
+
+def test_differentiable_is_true_or_false() -> None:
+    with pytest.raises(ValueError, match="differentiable is 1; it must be true or false"):
+        Resize((16, 16), differentiable=1)
