@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from int8 import Int8
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ from learned_downscale.thumbnet.data import Photos, generator, read_photos
 from learned_downscale.thumbnet.networks import Reader, load_reader
 from learned_downscale.verification.methods import filtered
 
-SIDE, BATCH, TEMPERATURE = 224, 32, 2.0
+SIDE, BATCH, TEMPERATURE, CALIBRATION = 224, 32, 2.0, 128
 # systems with a file of their own, beside this one: `make(teacher, factor, photos) -> System`
 FILES = (
     "autoencoder",
@@ -132,23 +133,31 @@ def fit(
 def measured(system: System, x: Tensor, labels: Tensor) -> dict[str, Any]:
     """Accuracy, %, and what the network costs at test time, one thread."""
     network = system.network.eval()
-    z = torch.cat([network(part.float() / 255) for part in x.split(BATCH)])
-    best = z.topk(5).indices == labels[:, None]
     one = x[:1].float() / 255
     front = 0 if system.front is None else costs.multiply_adds(system.front, one)
     row: dict[str, Any] = {
-        "top1": 100 * best[:, 0].float().mean().item(),
-        "top5": 100 * best.any(1).float().mean().item(),
+        **accuracy(network, x, labels),
         "multiply_adds": costs.multiply_adds(network, one) - front,
         "front_multiply_adds": front,
         "parameters": costs.parameters(network),
         "activation_bytes": costs.activation_bytes(network, one),
-        "images_per_second": rate(network, x[:16].float() / 255),
         "bytes": None,
     }
     if system.thumbnail is not None:
         row["bytes"] = float(np.mean([png(image) for image in x[:200]]))
     return row
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, x: Tensor, labels: Tensor) -> dict[str, float]:
+    """Top-1 and top-5, %, and images a second, one thread."""
+    z = torch.cat([network(part.float() / 255) for part in x.split(BATCH)])
+    best = z.topk(5).indices == labels[:, None]
+    return {
+        "top1": 100 * best[:, 0].float().mean().item(),
+        "top5": 100 * best.any(1).float().mean().item(),
+        "images_per_second": rate(network, x[:16].float() / 255),
+    }
 
 
 def rate(network: nn.Module, batch: Tensor) -> float:
@@ -204,6 +213,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1e-4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--int8", action="store_true", help="and a row for the network in 8 bits")
     parser.add_argument("--limit", type=int, help="the first photos of each set, to try it out")
     parser.add_argument("--logits", type=Path, help="a .npy file that keeps T's logits")
     parser.add_argument("--json", type=Path, help="rows are added to this file")
@@ -217,13 +227,21 @@ def main() -> None:
         system = make(name, teacher, args.factor, photos)
         end = args.limit
         fit(system, given(system, photos)[:end], photos.labels[:end], logits[:end], args)
-        # every network is measured as it will be used
-        row = measured(system, given(system, val)[:end], val.labels[:end])
-        rows.append({"system": name, "factor": args.factor, "seed": args.seed, **row})
-        print(table(rows[-1:]), flush=True)
+        x = given(system, val)[:end]
+        row = measured(system, x, val.labels[:end])
+        of = {"factor": args.factor, "epochs": args.epochs, "seed": args.seed}
+        made = [{"system": name, **of, **row}]
+        if args.int8:
+            small = Int8(system.network, given(system, photos)[:CALIBRATION])
+            row |= {"activation_bytes": row["activation_bytes"] / 4}
+            made.append(
+                {"system": f"{name}, int8", **of, **row, **accuracy(small, x, val.labels[:end])}
+            )
+        print(table(made), flush=True)
+        rows += made
         if args.json:
             before = json.loads(args.json.read_text()) if args.json.exists() else []
-            args.json.write_text(json.dumps([*before, rows[-1]], indent=1) + "\n")
+            args.json.write_text(json.dumps([*before, *made], indent=1) + "\n")
     print(f"\n{len(photos)} photos, {args.epochs} epochs\n\n{table(rows)}")
 
 
