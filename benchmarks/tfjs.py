@@ -71,26 +71,30 @@ def _convolved(node: Node, x: Tensor, weight: Tensor, *more: Tensor) -> Tensor:
     depthwise = "Depthwise" in node["op"]
     height, width, channels, out = weight.shape
     stride = int(node["attr"]["strides"]["list"]["i"][1])
+    over = [0, 0]
     if _text(node, "padding") == "SAME":
         over = [
             max((-(-side // stride) - 1) * stride + kernel - side, 0)
             for side, kernel in zip(x.shape[1:3], (height, width), strict=True)
         ]
+    if any(one % 2 for one in over):  # the odd one on the far side
         x = F.pad(x, (0, 0, over[1] // 2, -(-over[1] // 2), over[0] // 2, -(-over[0] // 2)))
+        over = [0, 0]
+    fused = node["attr"].get("fused_ops", {}).get("list", {}).get("s", [])
+    steps = [base64.b64decode(one).decode() for one in fused]
+    if steps not in ([], ["BiasAdd"], ["BiasAdd", "Relu"]):
+        raise ValueError(f"{node['name']} is fused with {steps}")
     if depthwise:
         weight = weight.reshape(height, width, 1, channels * out)
     y = F.conv2d(
         x.permute(0, 3, 1, 2),
         weight.permute(3, 2, 0, 1),
-        stride=stride,
+        more[0] if steps else None,
+        stride,
+        (over[0] // 2, over[1] // 2),
         groups=channels if depthwise else 1,
     ).permute(0, 2, 3, 1)
-    fused = node["attr"].get("fused_ops", {}).get("list", {}).get("s", [])
-    for step in (base64.b64decode(one).decode() for one in fused):
-        if step not in ("BiasAdd", "Relu"):
-            raise ValueError(f"{node['name']} is fused with {step}")
-        y = y + more[0] if step == "BiasAdd" else y.relu()
-    return y
+    return y.relu() if "Relu" in steps else y
 
 
 def _enlarged(node: Node, x: Tensor, size: Tensor) -> Tensor:
