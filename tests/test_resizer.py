@@ -130,6 +130,17 @@ def test_nothing_is_loaded_before_it_is_used() -> None:
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_collected_as_before_the_import(collects: bool) -> None:
+    code = (
+        "import gc; from PIL import Image; from learned_downscale import resize; "
+        f"{'' if collects else 'gc.disable(); '}"
+        "resize(Image.new('RGB', (40, 40)), 4); print(gc.isenabled())"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert out.stdout.strip() == str(collects)
+
+
 def test_same_image_twice_is_the_same_for_any_kind_of_door() -> None:
     photo = drawn_photo(224, 224)
     small = Resizer(4)(photo)

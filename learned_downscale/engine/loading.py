@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from learned_downscale import pretrained
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 # Changes when the config.json of a weights folder is written again: weights in a folder may be
 # trained again; what is bundled or on the Hub stays (None).
 Stamp = tuple[int, int] | None
+
+_importing = Lock()
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,24 @@ def load_backend(
         content, config = pretrained.load_onnx(name, revision=revision)
         made_of = config["downscaler"]
         return OnnxBackend(content, int(made_of["factor"]), int(made_of.get("qim", 1)))
+    _import_torch()
     if name is None:
         return on_device(None, device)
     from learned_downscale.core.downscaler import Downscaler
 
     return on_device(pretrained.load(Downscaler, name, revision=revision), device)
+
+
+def _import_torch() -> None:
+    """Without the collection of garbage, which takes a sixth of the time and finds next to none."""
+    with _importing:
+        if "torch" in sys.modules or not gc.isenabled():
+            return
+        gc.disable()
+        try:
+            import torch  # noqa: F401
+        finally:
+            gc.enable()
 
 
 def on_device(model: Downscaler | None, device: str) -> Backend | DeviceBackend:

@@ -71,7 +71,8 @@ def downscale(
             skip = _bicubic(source, size, backend, threads, tiling)
             if factor is None:
                 return skip
-        colours = _without_padding(source)
+        # to leave the padding out takes a copy, so only where it does not fit
+        colours = source if _bytes(source, fine) <= tiling.whole else _without_padding(source)
         if factor is not None and not patches and _bytes(colours, fine) <= tiling.whole:
             prepared = _bicubic(colours, fine, backend, threads, tiling)
             source = replace(
@@ -100,7 +101,7 @@ def _fits(source: Source, size: tuple[int, int], factor: int | None) -> bool:
 
 
 def _without_padding(source: Source) -> Source:
-    """It takes a third more memory."""
+    """With it, all takes a third more memory."""
     if not source.padded:
         return source
     return replace(source, padded=False, read=lambda i, r, c: source.read(i, r, c)[..., :3])
