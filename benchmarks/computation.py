@@ -3,10 +3,10 @@
     python benchmarks/computation.py val1000/val-000.tar --other MODULE:squeezenet \
         --json computation.json --plot computation.png
 
-Whole photos (224 px, JPEG 75), read by EfficientNet-Lite2 at 224 px and smaller, and by smaller
-networks; thumbnails, enlarged (bicubic) or reconstructed by a decoder; and thumbnails that the
-bundled classifier reads. Photos come as for `train`, with folders of ImageNet's classes. Prints of
-each way
+Whole photos (224 px, as PNG and as JPEG 75), read by EfficientNet-Lite2; the JPEG files read by it
+after they were made smaller, and by smaller networks; thumbnails, enlarged (bicubic) or
+reconstructed by a decoder; and thumbnails that the bundled classifier reads. Photos come as for
+`train`, in folders of ImageNet's classes. Prints of each way
 
 - the top-1, %, and what it is over the first way, with its paired standard error;
 - the multiply-adds of decoder and network, in millions (resizing is not counted);
@@ -36,7 +36,8 @@ from learned_downscale.readers.bundled import ThumbnailClassifier
 from learned_downscale.thumbnet.costs import multiply_adds
 from learned_downscale.thumbnet.networks import Reader
 
-PHOTO = Stored("bicubic", SIDE, "JPEG", 75)
+PHOTO = Stored("bicubic", SIDE, "PNG")
+JPEG = Stored("bicubic", SIDE, "JPEG", 75)
 LITE2, LITE0 = "efficientnet-lite2", "efficientnet-lite0"
 STUDENT = "thumbnail1000"
 SAMPLE = 20
@@ -54,7 +55,7 @@ class Way(NamedTuple):
     def name(self) -> str:
         """What the reader is given."""
         method, _, decoder = self.stored.method.partition("+")
-        if self.stored == PHOTO:
+        if self.stored in (PHOTO, JPEG):
             return "photo" if self.side == SIDE else f"photo, made {self.side} px"
         how = "" if self.side == self.stored.side else ", enlarged"
         return f"{method} {self.stored.side} px" + (f" + decoder {decoder}" if decoder else how)
@@ -74,8 +75,9 @@ def thumbnails(method: str, side: int, file: str = "PNG", quality: int = 0) -> S
 
 JPEG90 = ("JPEG 4:4:4", 90)
 WAYS = [
-    *(Way(LITE2, PHOTO, side) for side in (224, 192, 160, 128, 112)),
-    *(Way(LITE0, PHOTO, side) for side in (224, 160, 128)),
+    Way(LITE2, PHOTO),
+    *(Way(LITE2, JPEG, side) for side in (224, 192, 160, 128, 112)),
+    *(Way(LITE0, JPEG, side) for side in (224, 160, 128)),
     *(Way(LITE2, Stored("bicubic", side, "PNG")) for side in (160, 112, 80, 56)),
     *(Way(reader, thumbnails("x2-machine", 112)) for reader in (LITE2, LITE0)),
     Way(LITE2, thumbnails("x2", 112, *JPEG90)),
@@ -94,7 +96,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
-    ways = [*WAYS, *(Way(other, PHOTO) for other in args.other)]
+    ways = [*WAYS, *(Way(other, JPEG) for other in args.other)]
     images, classes, labels, readers = opened(args.data, [LITE2, LITE0, *args.other], SIDE)
     classifier = ThumbnailClassifier.from_pretrained(STUDENT)
     if list(classifier.wordnet_ids) != classes:
@@ -190,10 +192,10 @@ def table(rows: list[dict[str, Any]]) -> str:
 def line_of(row: dict[str, Any]) -> str:
     """The line of the plot that a row is on."""
     kinds = {
-        "photo": "photos",
+        "photo": f"photos as {row['stored']}",
         "enlarged": "bicubic thumbnails, enlarged",
-        "decoder x4-machine": "machine thumbnails, decoder",
-        "decoder x2-machine": "machine thumbnails, decoder",
+        "decoder x4-machine": "x4-machine or x2-machine thumbnails, decoder",
+        "decoder x2-machine": "x4-machine or x2-machine thumbnails, decoder",
         "decoder": "x4 or x2 thumbnails as JPEG 90, decoder",
         "bicubic": "bicubic thumbnails",
     }
@@ -221,7 +223,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 y,
                 [p["error"] for p in points],
                 marker="osD^v*Ph"[number % 8],
-                linestyle="--" if name.endswith(("photos", "enlarged")) else "-",
+                linestyle="--" if "photos" in name or "enlarged" in name else "-",
                 linewidth=1,
                 elinewidth=0.5,
                 markersize=5,
@@ -233,6 +235,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         panel.set(xscale="log", xlabel=label)
         panel.set_xticks(ticks, map(str, ticks))
         panel.minorticks_off()
+        panel.margins(x=0.07)
         panel.grid(alpha=0.3)
     axes[0].set_ylabel("top-1, %")
     handles, labels = axes[0].get_legend_handles_labels()
