@@ -16,13 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from frozen_readers import as_tensor, choices
+from frozen_readers import as_tensor, opened
 from PIL import Image
 
 from learned_downscale import Resizer
 from learned_downscale.core.similarity import psnr
-from learned_downscale.thumbnet.data import read_photos
-from learned_downscale.thumbnet.networks import load_reader
 
 SIZE = 224
 FACTORS: list[tuple[float, float]] = [
@@ -38,10 +36,8 @@ def main() -> None:
     parser.add_argument("--reader", action="append", required=True, help="as train --teacher")
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
-    photos = read_photos(args.data, SIZE, warn=print)
-    classes, labels = choices(photos)
-    readers = [load_reader(name, classes) for name in args.reader]
-    images = [Image.fromarray(x.permute(1, 2, 0).numpy()) for x in photos.images]
+    images, _, labels, named = opened(args.data, args.reader, SIZE)
+    readers = named.values()
 
     def hits(small: list[Image.Image]) -> np.ndarray:
         x = torch.stack([as_tensor(image.resize((SIZE, SIZE), 3)) for image in small])

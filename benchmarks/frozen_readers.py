@@ -25,10 +25,9 @@ from torch import Tensor
 
 from learned_downscale import Decoder, Resizer
 from learned_downscale.core.filters import FILTERS
-from learned_downscale.files import coloured
 from learned_downscale.readers.labels import imagenet_classes
 from learned_downscale.thumbnet.data import Photos, read_photos
-from learned_downscale.thumbnet.networks import load_reader
+from learned_downscale.thumbnet.networks import Reader, load_reader
 from learned_downscale.verification.methods import filtered
 
 BATCH = 50
@@ -50,6 +49,16 @@ def choices(photos: Photos, folders: bool = False) -> tuple[list[str], Tensor]:
     if folders or not set(named) <= set(ids):
         return named, photos.labels
     return ids, torch.tensor([ids.index(name) for name in named])[photos.labels]
+
+
+def opened(
+    paths: list[str], readers: list[str], size: int, folders: bool = False
+) -> tuple[list[Image.Image], list[str], Tensor, dict[str, Reader]]:
+    """The photos as squares of `size` px, `choices` of them, and the readers by their names."""
+    photos = read_photos(paths, size, warn=print)
+    classes, labels = choices(photos, folders)
+    images = [Image.fromarray(x.permute(1, 2, 0).numpy()) for x in photos.images]
+    return images, classes, labels, {name: load_reader(name, classes) for name in readers}
 
 
 def saved(image: Image.Image, kind: str, quality: int) -> Image.Image:
@@ -104,10 +113,7 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="faster on some processors")
     parser.add_argument("--no-decoder", dest="decoder", action="store_false")
     args = parser.parse_args()
-    photos = read_photos(args.data, args.size, warn=print)
-    classes, labels = choices(photos, args.folders)
-    readers = {name: load_reader(name, classes) for name in args.reader}
-    images = [coloured(Image.fromarray(x.permute(1, 2, 0).numpy())) for x in photos.images]
+    images, classes, labels, readers = opened(args.data, args.reader, args.size, args.folders)
     right: dict[str, np.ndarray] = {}
     what = f"{len(images)} photos, {len(classes)} classes"
     print(f"| {what} | {' | '.join(readers)} | mean | over bicubic |")

@@ -21,12 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from frozen_readers import as_tensor, choices
+from frozen_readers import as_tensor, opened
 from PIL import Image
 
 from learned_downscale import Decoder, Resizer
-from learned_downscale.thumbnet.data import read_photos
-from learned_downscale.thumbnet.networks import load_reader
 
 SIDE = 224
 JPEG = {"format": "JPEG", "subsampling": 2, "optimize": True}
@@ -70,10 +68,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
-    photos = read_photos(args.data, SIDE, warn=print)
-    classes, labels = choices(photos)
-    readers = [load_reader(name, classes) for name in args.reader]
-    images = [Image.fromarray(x.permute(1, 2, 0).numpy()) for x in photos.images]
+    images, _, labels, named = opened(args.data, args.reader, SIDE)
+    readers = named.values()
     rows = []
     for way in WAYS:
         x, sizes = stored(images, way)
@@ -92,26 +88,40 @@ def main() -> None:
         draw(rows, args.plot)
 
 
-@torch.no_grad()
 def stored(images: list[Image.Image], way: Stored) -> tuple[torch.Tensor, float]:
     """What the readers are given of the photos, (N, 3, 224, 224), and the mean bytes of a file."""
-    method, _, decodes = way.method.partition("+")
-    decoder = Decoder.from_pretrained(decodes) if decodes else None
+    files, decoder = packed(images, way), decoder_of(way)
+    given = torch.stack([unpacked(file, decoder) for file in files])
+    return given, float(np.mean([len(file) for file in files]))
+
+
+def packed(images: list[Image.Image], way: Stored) -> list[bytes]:
+    """The photos' files."""
+    method = way.method.partition("+")[0]
     resizer = None if method == "bicubic" else Resizer((way.side, way.side), weights=method)
     options = {} if way.file == "PNG" else {"quality": way.quality}
-    given, sizes = [], []
+    files = []
     for image in images:
         small = image.resize((way.side, way.side), 3) if resizer is None else resizer(image)
         file = io.BytesIO()
         small.save(file, **FORMATS[way.file], **options)
-        sizes.append(file.tell())
-        opened = Image.open(file).convert("RGB")
-        if decoder is None:
-            given.append(as_tensor(opened.resize((SIDE, SIDE), 3)))
-        else:
-            large = decoder(as_tensor(opened)[None])[0].clamp(0, 1)
-            given.append((large * 255).round() / 255)
-    return torch.stack(given), float(np.mean(sizes))
+        files.append(file.getvalue())
+    return files
+
+
+def decoder_of(way: Stored) -> Decoder | None:
+    decodes = way.method.partition("+")[2]
+    return Decoder.from_pretrained(decodes) if decodes else None
+
+
+@torch.no_grad()
+def unpacked(file: bytes, decoder: Decoder | None, side: int = SIDE) -> torch.Tensor:
+    """What a reader is given of a file, (3, side, side): decoded, or resized (bicubic)."""
+    image = Image.open(io.BytesIO(file)).convert("RGB")
+    if decoder is None:
+        return as_tensor(image.resize((side, side), 3))
+    large = decoder(as_tensor(image)[None])[0].clamp(0, 1)
+    return (large * 255).round() / 255
 
 
 def interval(right: np.ndarray) -> tuple[float, float]:
