@@ -16,6 +16,9 @@ from learned_downscale.engine.backend import processors
 
 # The names in model.onnx; see `learned_downscale.engine.export`.
 IMAGE, THUMBNAIL, RESIDUAL = "image", "thumbnail", "residual"
+STEPS, SKIP, ACROSS = "steps", "skip", "across"
+EDGE = 2  # samples at each end of SKIP, whose filter reaches beyond the image, are not Pillow's
+SMALL = 800_000  # samples
 
 
 class OnnxBackend:
@@ -37,6 +40,10 @@ class OnnxBackend:
             self._session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
             )
+            # those of older versions make a thumbnail and a residual, and always both
+            self._names = {output.name for output in self._session.get_outputs()}
+            given = self._session.get_overridable_initializers()
+            self._flags = {i.name: i.name.removeprefix("with_") for i in given}
 
     def bicubic(self, x: Array, rows: Axis, columns: Axis) -> Array:
         grid = rows.grid and columns.grid
@@ -50,23 +57,35 @@ class OnnxBackend:
         return x
 
     def thumbnail(self, x: Array, skip: Array | None) -> Array:
-        channels = x.shape[-1] if skip is None else skip.shape[-1]
-        out = np.full((len(x), *(s // self.factor for s in x.shape[1:3]), channels), 255, np.uint8)
-        if skip is None:
-            out[..., :3] = self._run(THUMBNAIL, x)
+        colours = _colours(x)
+        # smaller ones are faster in Pillow (measured)
+        whole = skip is None and SKIP in self._names and colours.size > SMALL
+        first = STEPS if STEPS in self._names else RESIDUAL
+        made, *bicubic = self._run([first, *((SKIP, ACROSS) if whole else ())], colours)
+        if whole:
+            skip = _with_edges(colours, *bicubic)
+        elif skip is None:
+            axes = (
+                Axis(s, s // self.factor, 0, s // self.factor, 0, True, True) for s in x.shape[1:3]
+            )
+            skip = self.bicubic(x, *axes)
+        out = np.full((*skip.shape[:3], x.shape[-1] if whole else skip.shape[-1]), 255, np.uint8)
+        small = skip[..., :3]
+        if first == STEPS:
+            small = _stepped(small, made)
         elif self.qim > 1:
-            out[..., :3] = embed(skip[..., :3], self.residual(x), self.qim)
+            small = embed(small, made, self.qim)
         else:
-            total = self.residual(x)
-            total += skip[..., :3]
-            out[..., :3] = np.rint(total, out=total).clip(0, 255, out=total)
+            small = np.rint(made + small).clip(0, 255)
+        out[..., :3] = small
         return out
 
     def residual(self, x: Array) -> Array:
-        return self._run(RESIDUAL, x)
+        return self._run([RESIDUAL], _colours(x))[0]
 
-    def _run(self, name: str, x: Array) -> Array:
-        result: Array = self._session.run([name], {IMAGE: np.ascontiguousarray(x[..., :3])})[0]
+    def _run(self, names: list[str], colours: Array) -> list[Array]:
+        flags = {flag: np.array(name in names) for flag, name in self._flags.items()}
+        result: list[Array] = self._session.run(names, {IMAGE: colours, **flags})
         return result
 
     def default_threads(self) -> int:
@@ -78,6 +97,62 @@ class OnnxBackend:
     @contextmanager
     def single_thread(self) -> Iterator[None]:
         yield
+
+
+def _colours(x: Array) -> Array:
+    """(N, H, W, 3), contiguous, of uint8 (N, H, W, 3 or 4)."""
+    if x.shape[-1] == 3:
+        return np.ascontiguousarray(x)
+    import cv2  # many times faster than numpy
+
+    out = np.empty((*x.shape[:3], 3), np.uint8)
+    rows = max(1, 65_536 // x.shape[2])  # of so few pixels it starts no threads
+    for image, to in zip(x, out, strict=True):
+        for start in range(0, len(image), rows):
+            part = slice(start, start + rows)
+            cv2.cvtColor(image[part], cv2.COLOR_RGBA2RGB, dst=to[part])
+    return out
+
+
+def _stepped(skip: Array, steps: Array) -> Array:
+    """round(skip + residual), half to even, clipped, of what `engine.network_graph.add_steps`
+    makes: the residual's own rounding serves where the skip is even, that of the residual plus 1
+    where it is odd."""
+    import cv2
+
+    shape, rows = skip.shape, skip.shape[0] * skip.shape[1]
+    planes = cv2.split(steps.reshape(rows, skip.shape[2], -1))
+    planes *= 12 // len(planes)
+    up, down, up_odd, down_odd = (cv2.merge(planes[k::4]).reshape(rows, -1) for k in range(4))
+    skip = skip.reshape(rows, -1)
+    odd = skip & 1
+    even = skip - odd
+    out = cv2.subtract(cv2.add(even, up), down)
+    cv2.copyTo(cv2.subtract(cv2.add(even, up_odd), down_odd), odd, out)
+    return out.reshape(shape)
+
+
+def _with_edges(x: Array, skip: Array, across: Array) -> Array:
+    """The bicubic thumbnail of x with its edges as Pillow has them; see `bicubic_graph`."""
+    count, high, wide = x.shape[:3]
+    height, width = skip.shape[1:3]
+    planes = across.reshape(count, 3, high, width)
+    for axis, part in _edges(high, height):
+        edge = resample(planes[:, :, part], axis, 2, FINE_BITS)
+        skip[:, axis.start : axis.stop] = edge.transpose(0, 2, 3, 1)
+    rows = Axis(high, height, 0, height, 0, True, True)
+    for axis, part in _edges(wide, width):
+        edge = resample(x[:, :, part], axis, 2, FINE_BITS)
+        skip[:, :, axis.start : axis.stop] = resample(edge, rows, 1, FINE_BITS)
+    return skip
+
+
+def _edges(source: int, target: int) -> Iterator[tuple[Axis, slice]]:
+    """Both ends of an axis, and the samples that they are made of."""
+    reach = 2 * EDGE * (source // target)
+    for start, first in ((0, 0), (max(0, target - EDGE), max(0, source - reach))):
+        stop = min(target, start + EDGE)
+        yield Axis(source, target, start, stop, first, False, True), slice(first, first + reach)
 
 
 def _pillow(image: Array, axis: Axis, dimension: int) -> Array:
