@@ -10,7 +10,6 @@ import numpy as np
 
 from learned_downscale import pretrained
 from learned_downscale.core.downscaler import Downscaler
-from learned_downscale.engine.bicubic_graph import FACTORS, add_bicubic
 from learned_downscale.engine.graph import Graph
 from learned_downscale.engine.network_graph import (
     add_features,
@@ -18,14 +17,7 @@ from learned_downscale.engine.network_graph import (
     add_residual,
     add_steps,
 )
-from learned_downscale.engine.onnx_backend import (
-    ACROSS,
-    IMAGE,
-    RESIDUAL,
-    SKIP,
-    STEPS,
-    THUMBNAIL,
-)
+from learned_downscale.engine.onnx_backend import IMAGE, RESIDUAL, STEPS, THUMBNAIL
 
 OPSET, IR_VERSION = 19, 9  # ONNX Runtime 1.16 and newer; antialiased Resize is in 18
 # of Resize: Pillow's
@@ -43,7 +35,10 @@ def export_onnx(folder: Path) -> Path:
 
     The model takes "image", uint8 (N, H, W, 3), RGB, H and W multiples of the factor, all three
     dynamic. It gives "thumbnail", uint8 (N, H/f, W/f, 3), Pillow's bicubic plus the residual, or
-    with the residual embedded in it; and "residual", float32, in levels, before that.
+    with the residual embedded in it; and "residual", float32, in levels, before that. Each is
+    empty, and takes no time, if the optional input "with_thumbnail" or "with_residual", a bool, is
+    False; a thumbnail needs its residual. Without a payload there are "steps", too, which
+    `OnnxBackend` rounds with (`network_graph.add_steps`).
 
     Raises:
         ImportError: the package onnx is missing (extra `onnx`).
@@ -68,26 +63,22 @@ def make(model: Downscaler) -> bytes:
     from onnx import TensorProto, helper
 
     u8, small = TensorProto.UINT8, ["n", "h", "w", 3]
-    graph, inside = Graph(), {name: Graph(f"{name}_") for name in (RESIDUAL, THUMBNAIL, SKIP)}
+    graph = Graph()
     add_features(graph, model, IMAGE)
-    add_residual(inside[RESIDUAL], model, "residual_inside")
-    branches = {RESIDUAL: [(RESIDUAL, TensorProto.FLOAT, small)]}
-    _add_thumbnail(inside[THUMBNAIL], model, "thumbnail_inside")
-    branches[THUMBNAIL] = [(THUMBNAIL, u8, small)]
-    if model.factor in FACTORS:
-        add_bicubic(inside[SKIP], model.factor, IMAGE, "across_inside", "skip_inside")
-        branches[SKIP] = [(SKIP, u8, small), (ACROSS, u8, ["planes", "height", "w"])]
-    for name, made in branches.items():
-        _either(graph, inside[name], f"with_{name}", name != SKIP, made)
-    outputs = [value for name in (THUMBNAIL, RESIDUAL, SKIP) for value in branches.get(name, [])]
+    inside = Graph("residual_")
+    add_residual(inside, model, "residual_inside")
+    _add_if_wanted(graph, inside, RESIDUAL, TensorProto.FLOAT)
+    inside = Graph("thumbnail_")
+    _add_thumbnail(inside, model, "thumbnail_inside")
+    _add_if_wanted(graph, inside, THUMBNAIL, u8)
+    outputs = [(THUMBNAIL, u8, small), (RESIDUAL, TensorProto.FLOAT, small)]
+    flags = [(f"with_{name}", TensorProto.BOOL, []) for name, _, _ in outputs]
     if model.qim == 1:
         add_steps(graph, model, STEPS)
-        outputs.append((STEPS, u8, ["n", "h", "w", None]))
-    flags = [(f"with_{name}", TensorProto.BOOL, []) for name in branches]
+        outputs.append((STEPS, u8, ["n", "h", "w", 4 if model.shared else 12]))
+    inputs = [(IMAGE, u8, ["n", "height", "width", 3]), *flags]
     content: bytes = helper.make_model(
-        graph.made(
-            "learned_downscale", [(IMAGE, u8, ["n", "height", "width", 3]), *flags], outputs
-        ),
+        graph.made("learned_downscale", inputs, outputs),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="learned_downscale",
@@ -107,19 +98,16 @@ def _add_thumbnail(graph: Graph, model: Downscaler, out: str) -> None:
     graph.add("Cast", ["joined"], out, to=TensorProto.UINT8)
 
 
-def _either(
-    graph: Graph, inside: Graph, flag: str, default: bool, made: list[tuple[str, int, Any]]
-) -> None:
-    """What the branch makes as "<name>_inside", or, if the input `flag` is False, nothing."""
+def _add_if_wanted(graph: Graph, inside: Graph, name: str, kind: int) -> None:
+    """`name`: what the branch makes as "<name>_inside", or, if the input "with_<name>" is given
+    as False, nothing: ONNX Runtime computes what nobody asks for, too."""
     from onnx import helper
 
-    graph.constants[flag] = np.array(default)
-    then = inside.made(f"{flag}_true", [], [(f"{n}_inside", kind, s) for n, kind, s in made])
-    nothing = Graph(f"{flag}_no_")
-    for name, kind, shape in made:
-        empty = np.zeros([0] * len(shape), helper.tensor_dtype_to_np_dtype(kind))
-        nothing.add("Identity", [nothing.constant(empty)], f"{name}_nothing")
-    kept = [(f"{n}_nothing", kind, [None] * len(s)) for n, kind, s in made]
-    other = nothing.made(f"{flag}_false", [], kept)
-    names = [name for name, _, _ in made]
-    graph.nodes.append(helper.make_node("If", [flag], names, then_branch=then, else_branch=other))
+    flag, shape = f"with_{name}", ["n", "h", "w", 3]
+    graph.constants[flag] = np.array(True)
+    nothing = Graph(f"no_{name}_")
+    empty = nothing.constant(np.zeros((0, 0, 0, 3), helper.tensor_dtype_to_np_dtype(kind)))
+    nothing.add("Identity", [empty], f"{name}_nothing")
+    wanted = inside.made(f"wanted_{name}", [], [(f"{name}_inside", kind, shape)])
+    other = nothing.made(f"unwanted_{name}", [], [(f"{name}_nothing", kind, shape)])
+    graph.add("If", [flag], name, then_branch=wanted, else_branch=other)

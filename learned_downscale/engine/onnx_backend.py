@@ -15,10 +15,7 @@ from learned_downscale.core.resampling import FINE_BITS, Array, Axis, resample
 from learned_downscale.engine.backend import processors
 
 # The names in model.onnx; see `learned_downscale.engine.export`.
-IMAGE, THUMBNAIL, RESIDUAL = "image", "thumbnail", "residual"
-STEPS, SKIP, ACROSS = "steps", "skip", "across"
-EDGE = 2  # samples at each end of SKIP, whose filter reaches beyond the image, are not Pillow's
-SMALL = 800_000  # samples
+IMAGE, THUMBNAIL, RESIDUAL, STEPS = "image", "thumbnail", "residual", "steps"
 
 
 class OnnxBackend:
@@ -40,10 +37,9 @@ class OnnxBackend:
             self._session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
             )
-            # those of older versions make a thumbnail and a residual, and always both
+            # models exported before have neither the steps nor the flags
             self._names = {output.name for output in self._session.get_outputs()}
-            given = self._session.get_overridable_initializers()
-            self._flags = {i.name: i.name.removeprefix("with_") for i in given}
+            self._flags = [i.name for i in self._session.get_overridable_initializers()]
 
     def bicubic(self, x: Array, rows: Axis, columns: Axis) -> Array:
         grid = rows.grid and columns.grid
@@ -57,35 +53,26 @@ class OnnxBackend:
         return x
 
     def thumbnail(self, x: Array, skip: Array | None) -> Array:
-        colours = _colours(x)
-        # smaller ones are faster in Pillow (measured)
-        whole = skip is None and SKIP in self._names and colours.size > SMALL
-        first = STEPS if STEPS in self._names else RESIDUAL
-        made, *bicubic = self._run([first, *((SKIP, ACROSS) if whole else ())], colours)
-        if whole:
-            skip = _with_edges(colours, *bicubic)
-        elif skip is None:
-            axes = (
+        if skip is None:
+            rows, columns = (
                 Axis(s, s // self.factor, 0, s // self.factor, 0, True, True) for s in x.shape[1:3]
             )
-            skip = self.bicubic(x, *axes)
-        out = np.full((*skip.shape[:3], x.shape[-1] if whole else skip.shape[-1]), 255, np.uint8)
-        small = skip[..., :3]
-        if first == STEPS:
-            small = _stepped(small, made)
-        elif self.qim > 1:
-            small = embed(small, made, self.qim)
+            skip = self.bicubic(x, rows, columns)
+        if STEPS in self._names:
+            return _stepped(np.ascontiguousarray(skip), self._run(STEPS, x))
+        out, residual = np.full(skip.shape, 255, np.uint8), self.residual(x)
+        if self.qim > 1:
+            out[..., :3] = embed(skip[..., :3], residual, self.qim)
         else:
-            small = np.rint(made + small).clip(0, 255)
-        out[..., :3] = small
+            out[..., :3] = np.rint(residual + skip[..., :3]).clip(0, 255)
         return out
 
     def residual(self, x: Array) -> Array:
-        return self._run([RESIDUAL], _colours(x))[0]
+        return self._run(RESIDUAL, x)
 
-    def _run(self, names: list[str], colours: Array) -> list[Array]:
-        flags = {flag: np.array(name in names) for flag, name in self._flags.items()}
-        result: list[Array] = self._session.run(names, {IMAGE: colours, **flags})
+    def _run(self, name: str, x: Array) -> Array:
+        flags = {flag: np.array(flag == f"with_{name}") for flag in self._flags}
+        result: Array = self._session.run([name], {IMAGE: _colours(x), **flags})[0]
         return result
 
     def default_threads(self) -> int:
@@ -106,53 +93,41 @@ def _colours(x: Array) -> Array:
     import cv2  # many times faster than numpy
 
     out = np.empty((*x.shape[:3], 3), np.uint8)
-    rows = max(1, 65_536 // x.shape[2])  # of so few pixels it starts no threads
     for image, to in zip(x, out, strict=True):
-        for start in range(0, len(image), rows):
-            part = slice(start, start + rows)
+        for part in _strips(*image.shape[:2]):
             cv2.cvtColor(image[part], cv2.COLOR_RGBA2RGB, dst=to[part])
     return out
 
 
 def _stepped(skip: Array, steps: Array) -> Array:
     """round(skip + residual), half to even, clipped, of what `engine.network_graph.add_steps`
-    makes: the residual's own rounding serves where the skip is even, that of the residual plus 1
-    where it is odd."""
+    makes: where the skip is even, of the rounded residual; where it is odd, of the rounded
+    residual + 1 and the level below. A fourth sample becomes 255."""
     import cv2
 
-    shape, rows = skip.shape, skip.shape[0] * skip.shape[1]
-    planes = cv2.split(steps.reshape(rows, skip.shape[2], -1))
-    planes *= 12 // len(planes)
-    up, down, up_odd, down_odd = (cv2.merge(planes[k::4]).reshape(rows, -1) for k in range(4))
-    skip = skip.reshape(rows, -1)
-    odd = skip & 1
-    even = skip - odd
-    out = cv2.subtract(cv2.add(even, up), down)
-    cv2.copyTo(cv2.subtract(cv2.add(even, up_odd), down_odd), odd, out)
-    return out.reshape(shape)
+    width, samples = skip.shape[2:]
+    rows, levels = skip.reshape(-1, width, samples), steps.reshape(-1, width, steps.shape[-1])
+    out = np.empty_like(rows)
+    for part in _strips(len(rows), width):
+        colours = rows[part] if samples == 3 else cv2.cvtColor(rows[part], cv2.COLOR_RGBA2RGB)
+        planes = list(cv2.split(levels[part]))
+        planes *= 12 // len(planes)  # of a shared residual there are 4
+        up, down, up_odd, down_odd = (cv2.merge(planes[k::4]) for k in range(4))
+        odd = colours & 1
+        even = colours - odd
+        small = cv2.subtract(cv2.add(even, up), down)
+        other = cv2.subtract(cv2.add(even, up_odd), down_odd)
+        flat = len(small), 3 * width
+        small = cv2.copyTo(other.reshape(flat), odd.reshape(flat), small.reshape(flat))
+        small = small.reshape(len(small), width, 3)
+        out[part] = small if samples == 3 else cv2.cvtColor(small, cv2.COLOR_RGB2RGBA)
+    return out.reshape(skip.shape)
 
 
-def _with_edges(x: Array, skip: Array, across: Array) -> Array:
-    """The bicubic thumbnail of x with its edges as Pillow has them; see `bicubic_graph`."""
-    count, high, wide = x.shape[:3]
-    height, width = skip.shape[1:3]
-    planes = across.reshape(count, 3, high, width)
-    for axis, part in _edges(high, height):
-        edge = resample(planes[:, :, part], axis, 2, FINE_BITS)
-        skip[:, axis.start : axis.stop] = edge.transpose(0, 2, 3, 1)
-    rows = Axis(high, height, 0, height, 0, True, True)
-    for axis, part in _edges(wide, width):
-        edge = resample(x[:, :, part], axis, 2, FINE_BITS)
-        skip[:, :, axis.start : axis.stop] = resample(edge, rows, 1, FINE_BITS)
-    return skip
-
-
-def _edges(source: int, target: int) -> Iterator[tuple[Axis, slice]]:
-    """Both ends of an axis, and the samples that they are made of."""
-    reach = 2 * EDGE * (source // target)
-    for start, first in ((0, 0), (max(0, target - EDGE), max(0, source - reach))):
-        stop = min(target, start + EDGE)
-        yield Axis(source, target, start, stop, first, False, True), slice(first, first + reach)
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Rows of so few pixels that OpenCV starts no threads and they fit the processor's cache."""
+    rows = max(1, 32_768 // width)
+    return (slice(start, start + rows) for start in range(0, height, rows))
 
 
 def _pillow(image: Array, axis: Axis, dimension: int) -> Array:
