@@ -72,7 +72,7 @@ def make(model: Downscaler) -> bytes:
     _add_thumbnail(inside, model, "thumbnail_inside")
     _add_if_wanted(graph, inside, THUMBNAIL, u8)
     outputs = [(THUMBNAIL, u8, small), (RESIDUAL, TensorProto.FLOAT, small)]
-    flags = [(f"with_{name}", TensorProto.BOOL, []) for name, _, _ in outputs]
+    flags: list[Any] = [(f"with_{name}", TensorProto.BOOL, []) for name, _, _ in outputs]
     if model.qim == 1:
         add_steps(graph, model, STEPS)
         outputs.append((STEPS, u8, ["n", "h", "w", 4 if model.shared else 12]))

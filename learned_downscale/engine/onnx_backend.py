@@ -109,7 +109,9 @@ def _stepped(skip: Array, steps: Array) -> Array:
     rows, levels = skip.reshape(-1, width, samples), steps.reshape(-1, width, steps.shape[-1])
     out = np.empty_like(rows)
     for part in _strips(len(rows), width):
-        colours = rows[part] if samples == 3 else cv2.cvtColor(rows[part], cv2.COLOR_RGBA2RGB)
+        colours: Array = rows[part]
+        if samples == 4:
+            colours = np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGBA2RGB))
         planes = list(cv2.split(levels[part]))
         planes *= 12 // len(planes)  # of a shared residual there are 4
         up, down, up_odd, down_odd = (cv2.merge(planes[k::4]) for k in range(4))
