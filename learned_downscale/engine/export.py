@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 
 from learned_downscale import pretrained
-from learned_downscale.core.downscaler import MAX_ACTIVATION, Downscaler
-from learned_downscale.engine.onnx_backend import IMAGE, RESIDUAL, THUMBNAIL
+from learned_downscale.core.downscaler import Downscaler
+from learned_downscale.engine.graph import Graph
+from learned_downscale.engine.network_graph import (
+    add_features,
+    add_joined,
+    add_residual,
+    add_steps,
+)
+from learned_downscale.engine.onnx_backend import IMAGE, RESIDUAL, STEPS, THUMBNAIL
 
 OPSET, IR_VERSION = 19, 9  # ONNX Runtime 1.16 and newer; antialiased Resize is in 18
 # of Resize: Pillow's
@@ -28,7 +35,10 @@ def export_onnx(folder: Path) -> Path:
 
     The model takes "image", uint8 (N, H, W, 3), RGB, H and W multiples of the factor, all three
     dynamic. It gives "thumbnail", uint8 (N, H/f, W/f, 3), Pillow's bicubic plus the residual, or
-    with the residual embedded in it; and "residual", float32, in levels, before that.
+    with the residual embedded in it; and "residual", float32, in levels, before that. Each is
+    empty, and takes no time, if the optional input "with_thumbnail" or "with_residual", a bool, is
+    False; a thumbnail needs its residual. Without a payload there are "steps", too, which
+    `OnnxBackend` rounds with (`network_graph.add_steps`).
 
     Raises:
         ImportError: the package onnx is missing (extra `onnx`).
@@ -50,105 +60,54 @@ def export_onnx(folder: Path) -> Path:
 
 def make(model: Downscaler) -> bytes:
     """The content of model.onnx; see `export_onnx`."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
-    f = model.factor
-    values = {"scales": np.array([1, 1, 1 / f, 1 / f], np.float32), **constants(model)}
-    nodes = [
-        helper.make_node("Transpose", [IMAGE], ["pixels"], perm=[0, 3, 1, 2]),
-        *residual_nodes(model),
-        helper.make_node("Transpose", ["added"], [RESIDUAL], perm=[0, 2, 3, 1]),
-        helper.make_node("Resize", ["pixels", "", "scales"], ["skip"], **BICUBIC),
-        *joining_nodes(model),
-        helper.make_node("Cast", ["joined"], ["bytes"], to=TensorProto.UINT8),
-        helper.make_node("Transpose", ["bytes"], [THUMBNAIL], perm=[0, 2, 3, 1]),
-    ]
-    used = {name for node in nodes for name in node.input}
-    graph = helper.make_graph(
-        nodes,
-        "learned_downscale",
-        [helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["n", "height", "width", 3])],
-        [
-            helper.make_tensor_value_info(name, kind, ["n", "h", "w", 3])
-            for name, kind in ((THUMBNAIL, TensorProto.UINT8), (RESIDUAL, TensorProto.FLOAT))
-        ],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in values.items() if k in used],
-    )
-    opset = [helper.make_opsetid("", OPSET)]
+    u8, small = TensorProto.UINT8, ["n", "h", "w", 3]
+    graph = Graph()
+    add_features(graph, model, IMAGE)
+    inside = Graph("residual_")
+    add_residual(inside, model, "residual_inside")
+    _add_if_wanted(graph, inside, RESIDUAL, TensorProto.FLOAT)
+    inside = Graph("thumbnail_")
+    _add_thumbnail(inside, model, "thumbnail_inside")
+    _add_if_wanted(graph, inside, THUMBNAIL, u8)
+    outputs = [(THUMBNAIL, u8, small), (RESIDUAL, TensorProto.FLOAT, small)]
+    flags: list[Any] = [(f"with_{name}", TensorProto.BOOL, []) for name, _, _ in outputs]
+    if model.qim == 1:
+        add_steps(graph, model, STEPS)
+        outputs.append((STEPS, u8, ["n", "h", "w", 4 if model.shared else 12]))
+    inputs = [(IMAGE, u8, ["n", "height", "width", 3]), *flags]
     content: bytes = helper.make_model(
-        graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="learned_downscale"
+        graph.made("learned_downscale", inputs, outputs),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="learned_downscale",
     ).SerializeToString()
     return content
 
 
-def constants(model: Downscaler) -> dict[str, Any]:
-    """Of `residual_nodes` and `joining_nodes`, by name."""
-    m = model.qim
-    kernels = zip(("stem", "hidden", "out"), model.integers(), strict=True)
-    return {
-        "black": np.float32(0),
-        "white": np.float32(MAX_ACTIVATION),
-        "qim": np.float32(m),
-        "per_qim": np.float32(1 / m),
-        "middle": np.float32(m // 2),
-        "last_payload": np.float32(m - 1),
-        "last_step": np.float32(256 // m - 1),
-        "half": np.float32(0.5),
-        **{k: q.numpy().astype(np.float32) * np.float32(2.0**-s) for k, (q, s) in kernels},
-    }
+def _add_thumbnail(graph: Graph, model: Downscaler, out: str) -> None:
+    """`out`, uint8 (N, h, w, 3), of "image" and "residual"."""
+    from onnx import TensorProto
+
+    graph.add("Transpose", [IMAGE], "image_first", perm=[0, 3, 1, 2])
+    scales = graph.constant(np.array([1, 1, 1 / model.factor, 1 / model.factor], np.float32))
+    graph.add("Resize", ["image_first", "", scales], "resized", **BICUBIC)
+    graph.add("Transpose", ["resized"], "bicubic", perm=[0, 2, 3, 1])
+    add_joined(graph, model, "bicubic")
+    graph.add("Cast", ["joined"], out, to=TensorProto.UINT8)
 
 
-def residual_nodes(model: Downscaler) -> list[Any]:
-    """Nodes: the residual "added" of "pixels", uint8 (N, 3, f*h, f*w)."""
-    from onnx import TensorProto, helper
-
-    # Whole numbers in float32, times powers of two: exact, and ONNX Runtime's fastest (measured:
-    # QLinearConv takes 1.3 to 1.9 times as long).
-    nodes = [helper.make_node("Cast", ["pixels"], ["levels"], to=TensorProto.FLOAT)]
-    x = "levels"
-    for name, stride, pad in (("stem", model.factor, 0), ("hidden", 1, 1), ("out", 1, 1)):
-        y = "added" if name == "out" else f"{name}_sum"
-        conv: dict[str, Any] = {"strides": [stride] * 2, "pads": [pad] * 4}
-        nodes.append(helper.make_node("Conv", [x, name], [y], **conv))
-        if name != "out":  # the ReLU is in the clamp
-            nodes.append(helper.make_node("Round", [y], [f"{name}_whole"]))
-            x = f"{name}_levels"
-            nodes.append(helper.make_node("Clip", [f"{name}_whole", "black", "white"], [x]))
-    return nodes
-
-
-def joining_nodes(model: Downscaler) -> list[Any]:
-    """Nodes: the thumbnail "joined", whole numbers as float32, of "skip", uint8, and "added"."""
-    from onnx import TensorProto, helper
-
-    cast = helper.make_node("Cast", ["skip"], ["skip_float"], to=TensorProto.FLOAT)
-    return [cast, *(_added() if model.qim == 1 else _embedded())]
-
-
-def _added() -> list[Any]:
-    """Nodes: the rounded sum of "skip_float" and "added", "joined"."""
+def _add_if_wanted(graph: Graph, inside: Graph, name: str, kind: int) -> None:
+    """`name`: what the branch makes as "<name>_inside", or, if the input "with_<name>" is given
+    as False, nothing: ONNX Runtime computes what nobody asks for, too."""
     from onnx import helper
 
-    return [
-        helper.make_node("Add", ["skip_float", "added"], ["both"]),
-        helper.make_node("Round", ["both"], ["whole"]),
-        helper.make_node("Clip", ["whole", "black", "white"], ["joined"]),
-    ]
-
-
-def _embedded() -> list[Any]:
-    """Nodes: `qim.embed` of "skip_float" and "added", "joined"."""
-    from onnx import helper
-
-    return [
-        helper.make_node("Round", ["added"], ["rounded"]),
-        helper.make_node("Add", ["rounded", "middle"], ["shifted"]),
-        helper.make_node("Clip", ["shifted", "black", "last_payload"], ["payload"]),
-        helper.make_node("Sub", ["skip_float", "payload"], ["rest"]),
-        helper.make_node("Mul", ["rest", "per_qim"], ["parts"]),
-        helper.make_node("Add", ["parts", "half"], ["above"]),
-        helper.make_node("Floor", ["above"], ["floored"]),
-        helper.make_node("Clip", ["floored", "black", "last_step"], ["steps"]),
-        helper.make_node("Mul", ["steps", "qim"], ["coarse"]),
-        helper.make_node("Add", ["coarse", "payload"], ["joined"]),
-    ]
+    flag, shape = f"with_{name}", ["n", "h", "w", 3]
+    graph.constants[flag] = np.array(True)
+    nothing = Graph(f"no_{name}_")
+    empty = nothing.constant(np.zeros((0, 0, 0, 3), helper.tensor_dtype_to_np_dtype(kind)))
+    nothing.add("Identity", [empty], f"{name}_nothing")
+    wanted = inside.made(f"wanted_{name}", [], [(f"{name}_inside", kind, shape)])
+    other = nothing.made(f"unwanted_{name}", [], [(f"{name}_nothing", kind, shape)])
+    graph.add("If", [flag], name, then_branch=wanted, else_branch=other)

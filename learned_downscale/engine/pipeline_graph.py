@@ -8,14 +8,9 @@ from typing import Any
 import numpy as np
 
 from learned_downscale.core.downscaler import Downscaler
-from learned_downscale.engine.export import (
-    BICUBIC,
-    IR_VERSION,
-    OPSET,
-    constants,
-    joining_nodes,
-    residual_nodes,
-)
+from learned_downscale.engine.export import BICUBIC, IR_VERSION, OPSET
+from learned_downscale.engine.graph import Graph
+from learned_downscale.engine.network_graph import add_features, add_joined, add_residual
 
 IMAGE, PIXELS = "image", "pixel_values"
 
@@ -35,9 +30,9 @@ def make_graph(
         crop: (width, height) of the middle.
         table: (3, 256) float32, the value of each level of each channel.
     """
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
-    graph = _Graph()
+    graph = Graph()
     graph.add("Shape", [IMAGE], "shape")
     for i, name in enumerate(("count", "height", "width")):
         graph.add("Slice", ["shape", graph.ints([i]), graph.ints([i + 1])], name)
@@ -55,12 +50,10 @@ def make_graph(
     graph.add("Cast", ["cropped"], "levels_out", to=TensorProto.INT64)
     graph.add("Add", ["levels_out", graph.constant(offsets)], "places")
     graph.add("Gather", [graph.constant(table.ravel()), "places"], PIXELS)
-    made = helper.make_graph(
-        graph.nodes,
+    made = graph.made(
         "learned_downscale_preprocess",
-        [helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["n", "height", "width", 3])],
-        [helper.make_tensor_value_info(PIXELS, TensorProto.FLOAT, ["n", 3, "h", "w"])],
-        [numpy_helper.from_array(v, k) for k, v in graph.constants.items()],
+        [(IMAGE, TensorProto.UINT8, ["n", "height", "width", 3])],
+        [(PIXELS, TensorProto.FLOAT, ["n", 3, "h", "w"])],
     )
     content: bytes = helper.make_model(
         made,
@@ -71,28 +64,7 @@ def make_graph(
     return content
 
 
-class _Graph:
-    """Nodes and constants."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
-
-    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
-
-    def constant(self, value: np.ndarray[Any, Any]) -> str:
-        name = f"constant_{len(self.constants)}"
-        self.constants[name] = value
-        return name
-
-    def ints(self, values: list[int]) -> str:
-        return self.constant(np.array(values, np.int64))
-
-
-def _target(graph: _Graph, size: tuple[int, int] | int) -> None:
+def _target(graph: Graph, size: tuple[int, int] | int) -> None:
     """ "source" and "target", (height, width)."""
     graph.add("Concat", ["height", "width"], "source", axis=0)
     if isinstance(size, tuple):
@@ -104,7 +76,7 @@ def _target(graph: _Graph, size: tuple[int, int] | int) -> None:
     graph.add("Div", ["product", "shorter"], "target")
 
 
-def _resize(graph: _Graph, x: str, out: str, times: str) -> None:
+def _resize(graph: Graph, x: str, out: str, times: str) -> None:
     """Bicubic of x to `times` the target: the rows, then the columns, as the library does it."""
     graph.add("Mul", ["target", times], f"{out}_size")
     graph.add("Slice", [f"{out}_size", graph.ints([0]), graph.ints([1])], f"{out}_height")
@@ -116,9 +88,9 @@ def _resize(graph: _Graph, x: str, out: str, times: str) -> None:
     graph.add("Resize", [f"{out}_across", "", "", f"{out}_both"], out, **BICUBIC)
 
 
-def _either(graph: _Graph, model: Downscaler, otherwise: str) -> str:
+def _either(graph: Graph, model: Downscaler, otherwise: str) -> str:
     """The learned thumbnail where the model's factor fits, else `otherwise`."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto
 
     f, out = model.factor, f"thumbnail_{model.factor}"
     # it fits where the target has no more pixels than ceil(source / factor)
@@ -128,30 +100,23 @@ def _either(graph: _Graph, model: Downscaler, otherwise: str) -> str:
     graph.add("Cast", [f"sides_{f}"], f"numbers_{f}", to=TensorProto.INT64)
     graph.add("ReduceMin", [f"numbers_{f}"], f"small_{f}", keepdims=0)
     graph.add("Greater", [f"small_{f}", "same"], f"fits_{f}")
-    inside = _Graph()
-    inside.constants = {k: np.asarray(v) for k, v in constants(model).items()}
-    inside.add("Identity", ["plain"], "skip")
-    _resize(inside, "rgb", "pixels", inside.ints([f]))
-    inside.nodes += [*residual_nodes(model), *joining_nodes(model)]
-    used = {name for node in inside.nodes for name in node.input}
-    learned = helper.make_graph(
-        inside.nodes,
-        f"learned_x{f}",
-        [],
-        [helper.make_tensor_value_info("joined", TensorProto.FLOAT, ["n", 3, "h", "w"])],
-        [numpy_helper.from_array(v, k) for k, v in inside.constants.items() if k in used],
-    )
-    kept = helper.make_graph(
-        [helper.make_node("Cast", [otherwise], ["kept"], to=TensorProto.FLOAT)],
-        f"not_x{f}",
-        [],
-        [helper.make_tensor_value_info("kept", TensorProto.FLOAT, ["n", 3, "h", "w"])],
-    )
+    inside = Graph(f"x{f}_")
+    _resize(inside, "rgb", "fine", inside.ints([f]))
+    inside.add("Transpose", ["fine"], "fine_last", perm=[0, 2, 3, 1])
+    add_features(inside, model, "fine_last")
+    add_residual(inside, model, "residual_last")
+    inside.add("Transpose", ["residual_last"], "residual", perm=[0, 3, 1, 2])
+    add_joined(inside, model, "plain")
+    shape = ["n", 3, "h", "w"]
+    learned = inside.made(f"learned_x{f}", [], [("joined", TensorProto.FLOAT, shape)])
+    other = Graph()
+    other.add("Cast", [otherwise], "kept", to=TensorProto.FLOAT)
+    kept = other.made(f"not_x{f}", [], [("kept", TensorProto.FLOAT, shape)])
     graph.add("If", [f"fits_{f}"], out, then_branch=learned, else_branch=kept)
     return out
 
 
-def _crop(graph: _Graph, x: str, crop: tuple[int, int] | None) -> None:
+def _crop(graph: Graph, x: str, crop: tuple[int, int] | None) -> None:
     """The middle of x, "cropped"; half pixels are rounded to even."""
     from onnx import TensorProto
 
