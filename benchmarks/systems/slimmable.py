@@ -35,12 +35,13 @@ class SlimConv(nn.Module):
 
 
 class Slimmable(nn.Module):
-    """(N, 3, H, W) in [0, 1] -> logits at `self.width`, a place among the widths."""
+    """(N, 3, H, W) in [0, 1] -> logits at `self.width`, a place among the widths; in training the
+    widths take turns, a batch each."""
 
     def __init__(self, teacher: Reader, widths: list[float]) -> None:
         super().__init__()
         old = teacher.network
-        self.width, self.mean, self.std = 0, old.mean, old.std
+        self.width, self.turn, self.mean, self.std = 0, 0, old.mean, old.std
         self.stem = SlimConv(old.stem, widths)
         self.blocks = nn.ModuleList(
             nn.ModuleList(
@@ -55,13 +56,16 @@ class Slimmable(nn.Module):
         self.bias = nn.Parameter(old.classify.bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem((x - self.mean) / self.std, self.width)
+        if self.training:
+            self.turn = 1 - self.turn
+        width = self.turn if self.training else self.width
+        x = self.stem((x - self.mean) / self.std, width)
         x = F.max_pool2d(F.relu(x), 3, 2, 1)
         for block in self.blocks:
             y = x
             for i, layer in enumerate(block[:3]):
-                y = layer(F.relu(y) if i else y, self.width)
-            x = F.relu(y + (block[3](x, self.width) if len(block) > 3 else x))
+                y = layer(F.relu(y) if i else y, width)
+            x = F.relu(y + (block[3](x, width) if len(block) > 3 else x))
         means = x.mean((2, 3))
         return F.linear(means, self.weight[:, : means.shape[1]], self.bias)
 
