@@ -6,11 +6,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from PIL import Image
-from run import BATCH, SIDE, System
+from run import System, drawn
 
 from learned_downscale.core.decoder import Decoder
 from learned_downscale.core.downscaler import Downscaler
-from learned_downscale.thumbnet.data import Photos, crops, generator
+from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.losses import autoencoding
 from learned_downscale.thumbnet.networks import Reader
 
@@ -22,11 +22,7 @@ def make(teacher: Reader, factor: int, photos: Photos) -> System:
     optimiser = torch.optim.AdamW([*E.parameters(), *decoder.parameters()], RATE)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     for step in range(STEPS):
-        chance = generator(0, 2, step)
-        index = torch.randint(len(photos), (BATCH,), generator=chance)
-        corners = torch.randint(SIDE - CROP + 1, (BATCH, 2), generator=chance)
-        flips = torch.rand(BATCH, generator=chance) < 0.5
-        x = crops(photos.images, index, corners, (CROP, CROP), flips).float() / 255
+        x = drawn(photos, step, CROP)
         loss = autoencoding(decoder(E(x)), x)
         optimiser.zero_grad()
         loss.backward()

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from run import BATCH, SIDE, System
+from run import System, drawn
 from torch import Tensor, nn
 
-from learned_downscale.thumbnet.data import Photos, crops, generator
+from learned_downscale.thumbnet.data import Photos
 from learned_downscale.thumbnet.networks import Reader
 
 WIDTH, STEPS, CROP, RATE = 16, 300, 96, 4e-3
@@ -77,11 +77,7 @@ def make(teacher: Reader, factor: int, photos: Photos) -> System:
     encoder, rebuild = Encoder(), Rebuild()
     optimiser = torch.optim.AdamW([*encoder.parameters(), *rebuild.parameters()], RATE)
     for step in range(STEPS):
-        chance = generator(0, 2, step)
-        index = torch.randint(len(photos), (BATCH,), generator=chance)
-        corners = torch.randint(SIDE - CROP + 1, (BATCH, 2), generator=chance)
-        flips = torch.rand(BATCH, generator=chance) < 0.5
-        x = crops(photos.images, index, corners, (CROP, CROP), flips).float() / 255
+        x = drawn(photos, step, CROP)
         loss = apart(encoder, rebuild, x)
         optimiser.zero_grad()
         loss.backward()

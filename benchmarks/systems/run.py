@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from learned_downscale import Resizer
 from learned_downscale.core.filters import FILTERS
 from learned_downscale.thumbnet import costs, losses
-from learned_downscale.thumbnet.data import Photos, generator, read_photos
+from learned_downscale.thumbnet.data import Photos, crops, generator, read_photos
 from learned_downscale.thumbnet.networks import Reader, load_reader
 from learned_downscale.verification.methods import filtered
 
@@ -127,6 +127,16 @@ def fit(
         if step % 20 == 0:
             each = (time.perf_counter() - began) / (step + 1)
             print(f"  step {step} of {steps}: {loss.item():.4f}, {each:.2f} s", flush=True)
+
+
+def drawn(photos: Photos, step: int, side: int) -> Tensor:
+    """A batch of crops (N, 3, side, side) in [0, 1], flipped by chance: for what is trained before
+    the network."""
+    chance = generator(0, 2, step)
+    index = torch.randint(len(photos), (BATCH,), generator=chance)
+    corners = torch.randint(SIDE - side + 1, (BATCH, 2), generator=chance)
+    flips = torch.rand(BATCH, generator=chance) < 0.5
+    return crops(photos.images, index, corners, (side, side), flips).float() / 255
 
 
 @torch.no_grad()
