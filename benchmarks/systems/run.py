@@ -71,8 +71,6 @@ def make(name: str, teacher: Reader, factor: int, photos: Photos) -> System:
         made: System = import_module(name).make(teacher, factor, photos)
         return made
     size = SIDE // factor, SIDE // factor
-    if name == "whole":
-        return System(teacher.copied())
     if name == "unsharp":
         sharpen = ImageFilter.UnsharpMask(radius=1, percent=60, threshold=0)
         return System(teacher.copied(), lambda photo: photo.resize(size, 3).filter(sharpen))
