@@ -307,7 +307,8 @@ def convert_bytes(content: bytes, recipe: Recipe, ending: str | None = None) -> 
     """
     ending = recipe.ending or ending
     if ending is None:
-        kind = open_image(content, first=True, max_pixels=recipe.max_pixels).format
+        most = recipe.max_pixels
+        kind = open_image(content, first=True, max_pixels=most, in_strips=True).format
         kind = "JPEG" if kind in ("MPO", "HEIF") else kind
         ending = next((e for e, name in FORMATS.items() if name == kind), ".png")
     made = Worker(recipe, None)(content, ending)

@@ -15,6 +15,7 @@ from learned_downscale.conversion.recipe import Recipe
 from learned_downscale.files import (
     FORMATS,
     Opened,
+    Strips,
     coloured,
     encode,
     encode_frames,
@@ -148,7 +149,9 @@ class Worker:
         pairs = [self._planned(opened) for opened in images]
         plan = pairs[0][1]
         sides = _size(first.image)
-        if sides != size:
+        if isinstance(first.image, Strips):
+            decoder = f"{first.format}: {first.image.decoder}, in strips"
+        elif sides != size:
             share = round(size[0] / sides[0])
             plan = replace(plan, source=size, reason=f"decoded at 1/{share}, {plan.reason}")
             decoder += f", decoded at 1/{share}"
@@ -176,7 +179,11 @@ class Worker:
         most, first = recipe.max_pixels, recipe.frames != "fail"
         # an array, which only PNG and TIFF hold
         deep = not (self.needs_lossless or recipe.raw) and FORMATS[ending.lower()] in _DEEP
-        opened = open_image(file, self._least, max_pixels=most, first=first, deep=deep)
+        # a payload may need other colours first; a device computes whole images
+        strips = not self.needs_lossless and recipe.device in (None, "cpu")
+        opened = open_image(
+            file, self._least, max_pixels=most, first=first, deep=deep, in_strips=strips
+        )
         if opened.count == 1 or recipe.frames == "first":
             return [opened]
         if FORMATS[ending.lower()] == "JPEG":
@@ -190,6 +197,8 @@ class Worker:
     def _planned(self, opened: Opened) -> tuple[Any, Plan]:
         """The thumbnail of one image."""
         resizer = self._resizer.to(self.recipe.target(opened.size) or opened.size)
+        if isinstance(opened.image, Strips):
+            return _of_strips(opened, resizer), resizer.plan(opened.size)
         image = coloured(opened.image) if self._resizer.needs_rgb else opened.image
         return resizer.planned([image])[0]
 
@@ -270,9 +279,19 @@ def _stays(content: bytes, kind: str | None, ending: str) -> bool:
 
 
 def _size(image: Any) -> tuple[int, int]:
-    """(width, height) of a PIL image or an array."""
-    width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
+    """(width, height) of a PIL image, strips or an array."""
+    width, height = image.shape[1::-1] if isinstance(image, np.ndarray) else image.size
     return width, height
+
+
+def _of_strips(opened: Opened, resizer: Resizer) -> Image.Image:
+    small = Image.new(opened.image.mode, resizer.plan(opened.size).target)
+    small.info = dict(opened.metadata.colour)
+    top = 0
+    for rows in resizer.rows(opened.image, opened.size):
+        small.paste(Image.fromarray(rows), (0, top))
+        top += len(rows)
+    return small
 
 
 def _rgb(image: Image.Image, background: str) -> bytes:

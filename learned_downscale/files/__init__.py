@@ -19,6 +19,7 @@ from learned_downscale.files.loading import Opened
 from learned_downscale.files.metadata import CHOICES, Metadata
 from learned_downscale.files.opening import decode, open_image, quiet
 from learned_downscale.files.sequences import frames
+from learned_downscale.files.strips import Strips
 from learned_downscale.files.writing import encode, encode_frames
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "READABLE",
     "Metadata",
     "Opened",
+    "Strips",
     "coloured",
     "decode",
     "encode",

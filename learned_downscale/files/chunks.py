@@ -28,6 +28,7 @@ class Header:
         transparent: the grey or RGB value that is transparent, in samples as stored; None without.
         cicp: (primaries, transfer, matrix, full range) of the chunk cICP; None without.
         exif: of the chunk eXIf, which may stand after the pixels; None without.
+        is_streamed: whether rows come one after the other (not interlaced), and texts before them.
     """
 
     depth: int
@@ -35,6 +36,7 @@ class Header:
     transparent: tuple[int, ...] | None
     cicp: tuple[int, int, int, int] | None
     exif: bytes | None
+    is_streamed: bool
 
     @property
     def is_deep(self) -> bool:
@@ -59,14 +61,19 @@ def read_header(file: BinaryIO) -> Header | None:
     if file.read(8) != SIGNATURE:
         return None
     found: dict[bytes, bytes] = {}
+    text_is_late = False
     while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
         length, name = struct.unpack(">I4s", head)
         if name in (b"IHDR", b"tRNS", b"cICP", b"eXIf") and length <= _LONGEST:
             found.setdefault(name, file.read(length))
             length = 0
+        elif name == b"IDAT":
+            found[name] = b""
+        elif name in (b"tEXt", b"zTXt", b"iTXt"):
+            text_is_late = text_is_late or b"IDAT" in found
         file.seek(length + 4, 1)
     try:
-        depth, colour = struct.unpack_from(">BB", found[b"IHDR"], 8)
+        depth, colour, interlaced = struct.unpack_from(">BBxxB", found[b"IHDR"], 8)
         trns = found.get(b"tRNS") if colour in (GREY, RGB) else None
         transparent = None
         if trns is not None:
@@ -75,7 +82,8 @@ def read_header(file: BinaryIO) -> Header | None:
         return None
     cicp = found.get(b"cICP", b"")
     fields = (cicp[0], cicp[1], cicp[2], cicp[3]) if len(cicp) == 4 else None
-    return Header(depth, colour, transparent, fields, found.get(b"eXIf"))
+    is_streamed = not interlaced and not text_is_late
+    return Header(depth, colour, transparent, fields, found.get(b"eXIf"), is_streamed)
 
 
 def colour_chunks(info: Mapping[Any, Any]) -> list[tuple[bytes, bytes]]:

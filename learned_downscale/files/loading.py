@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from learned_downscale.files import chunks, directories, samples
+from learned_downscale.files import chunks, directories, samples, strips
 from learned_downscale.files.colours import with_colour
 from learned_downscale.files.identity import (
     UnknownLayoutError,
@@ -58,7 +58,8 @@ class Opened:
 
     Attributes:
         image: upright: a PIL image; or, if asked for `deep`, an array (H, W, channels) of uint16
-            or float32 for colours, or grey with alpha, of more than 8 bits.
+            or float32 for colours, or grey with alpha, of more than 8 bits; or, if asked for, the
+            `Strips` of a large image.
         size: (width, height) of the file's image, upright. `image` may be smaller: see `least`.
         format: Pillow's name of the file's format.
         metadata: EXIF, XMP and the like. How the colours look is also in the `info` of a PIL image.
@@ -81,7 +82,11 @@ class Opened:
 
 
 def open_page(
-    file: BinaryIO, page: directories.Page, max_pixels: float | None, deep: bool
+    file: BinaryIO,
+    page: directories.Page,
+    max_pixels: float | None,
+    deep: bool,
+    in_strips: bool = False,
 ) -> Opened:
     """A page of a TIFF; see `open_image`."""
     if page.one(directories.DEPTH, 1) > 1:
@@ -91,6 +96,10 @@ def open_page(
         )
     metadata = read_tiff_metadata(file, page)
     reader = samples.reader_of(page)
+    if in_strips and reader == "Pillow":
+        check_size(page.size, max_pixels)
+        if (pixels := strips.of_page(file, page)) is not None:
+            return Opened(pixels, page.size, "TIFF", metadata)
     if reader == "Pillow":
         try:
             upright = _load_page(file, page, max_pixels)
@@ -148,7 +157,11 @@ def frame_count(image: ImageFile.ImageFile) -> int:
 
 
 def load(
-    image: ImageFile.ImageFile, least: Least, header: chunks.Header | None, deep: bool
+    image: ImageFile.ImageFile,
+    least: Least,
+    header: chunks.Header | None,
+    deep: bool,
+    in_strips: bool = False,
 ) -> Opened:
     """The frame at which a file of another format than TIFF stands; see `open_image`.
 
@@ -165,6 +178,8 @@ def load(
     depth = _depth(image, header)
     with exif_errors():
         orientation = image.getexif().get(ORIENTATION, 1) if kind in _JPEGS else 1
+    if in_strips and (opened := _in_strips(image, least, header)) is not None:
+        return opened
     with decoder_errors():
         if kind in _JPEGS:
             across = orientation >= 5
@@ -202,12 +217,33 @@ def _load_deep(image: ImageFile.ImageFile, header: chunks.Header, deep: bool) ->
     assert image.fp is not None
     image.fp.seek(0)
     pixels = samples.read_png(image.fp.read(), header.transparent)
-    facts = Image.new("1", (1, 1))  # not the image, which would be decoded for its EXIF data
-    facts.info, facts.format = image.info, image.format
+    facts = _facts(image)
     with exif_errors():
         metadata = read_metadata(facts)
         pixels = turned(pixels, facts.getexif().get(ORIENTATION, 1))
     return _of_samples(pixels, "PNG", metadata, deep)
+
+
+def _in_strips(
+    image: ImageFile.ImageFile, least: Least, header: chunks.Header | None
+) -> Opened | None:
+    """A large JPEG or PNG that is upright and wanted at its full size."""
+    kind = "JPEG" if image.format == "MPO" else image.format or ""
+    pixels = strips.of_image(image, header)
+    if pixels is None or (kind == "JPEG" and _share(image.size, least(image.size)) > 1):
+        return None
+    facts = _facts(image)
+    with exif_errors():
+        if facts.getexif().get(ORIENTATION, 1) in _TURNS:
+            return None
+        return Opened(pixels, pixels.size, kind, read_metadata(facts))
+
+
+def _facts(image: ImageFile.ImageFile) -> Image.Image:
+    """What stands for a PNG where its metadata are read: it would be decoded for its EXIF data."""
+    facts = Image.new("1", (1, 1))
+    facts.info, facts.format = image.info, image.format
+    return facts
 
 
 def _with_alpha(image: Image.Image) -> Image.Image:
@@ -279,19 +315,24 @@ _ARRAY_TURNS: dict[Image.Transpose, Callable[[Array], Array]] = {
 def _load_small(image: ImageFile.ImageFile, least: Size) -> Image.Image:
     """A JPEG that is not loaded yet, decoded at 1/8, 1/4 or 1/2 of its size if that is at least
     `least`."""
-    width, height = image.size
-    for share in (8, 4, 2):
-        small = width // share, height // share
-        if small[0] >= least[0] and small[1] >= least[1]:
-            image.draft(None, small)
-            image.load()
-            if image.size == small:
-                return image
-            cropped = image.crop((0, 0, *small))
-            cropped.info = image.info
-            return cropped
+    share = _share(image.size, least)
+    small = image.size[0] // share, image.size[1] // share
+    if share > 1:
+        image.draft(None, small)
     image.load()
-    return image
+    if image.size == small:
+        return image
+    cropped = image.crop((0, 0, *small))
+    cropped.info = image.info
+    return cropped
+
+
+def _share(size: Size, least: Size) -> int:
+    """8, 4 or 2 where that part of the size is at least `least`; else 1."""
+    for share in (8, 4, 2):
+        if size[0] // share >= least[0] and size[1] // share >= least[1]:
+            return share
+    return 1
 
 
 def still(image: Image.Image) -> Image.Image:

@@ -34,6 +34,7 @@ def open_image(
     max_pixels: float | None = None,
     first: bool = False,
     deep: bool = False,
+    in_strips: bool = False,
 ) -> Opened:
     """An image file, turned upright (EXIF orientation).
 
@@ -50,6 +51,8 @@ def open_image(
         first: of a file of several frames or pages, give the first one, and say so in `changes`.
         deep: give more than 8 bits where the file has them, as an array. Without it, such images
             are rounded to 8 bits, and `changes` says so. 16-bit grey is a PIL image either way.
+        in_strips: give `Strips` of an upright JPEG, PNG or TIFF of 50 million pixels or more, of
+            8-bit grey or RGB, where pyvips is installed.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
@@ -63,14 +66,14 @@ def open_image(
         if pages:
             numbers = full_pages(pages)
             changes = _check_count(len(numbers), "pages", first)
-            opened = open_page(file, pages[numbers[0]], max_pixels, deep)
+            opened = open_page(file, pages[numbers[0]], max_pixels, deep, in_strips)
             return replace(opened, count=len(numbers), changes=(*changes, *opened.changes))
         check_tiff(file)
         header = chunks.read_header(file)
         with identified(file, max_pixels) as image:
             count = frame_count(image)
             changes = _check_count(count, "frames", first)
-            opened = load(image, least, header, deep)
+            opened = load(image, least, header, deep, in_strips and count == 1)
             if count > 1:
                 opened = replace(opened, image=still(opened.image))
         return replace(opened, count=count, changes=(*changes, *opened.changes))
