@@ -7,7 +7,7 @@ Each system gives thumbnails to T's architecture, or makes T smaller and reads w
 begin with T's weights and are trained on the same photos, in the same order, with the same flips,
 by L_CL and L_KD from T's logits of the whole photo; T's network learns at --rate, what is new at
 ten times that; batch norm is folded. No crops: T's logits are computed once (--logits keeps them).
-Photos come as for `train`. Needs the extra `train`; dpid, thinet and low_rank need `pip install
+Photos come as for `train`. Needs the extra `train`; dpid, thinet* and low_rank need `pip install
 --no-deps pepedpid torch-pruning tensorly`.
 """
 
@@ -46,6 +46,7 @@ FILES = (
     "muller",
     "slimmable",
     "thinet",
+    "thinet_student",
     "thumbnet",
 )
 

@@ -89,21 +89,25 @@ def pruned(teacher: Reader, orders: list[list[int]], sums: list[Tensor], share: 
     return network.requires_grad_(True)
 
 
-def make(teacher: Reader, factor: int, photos: Photos) -> System:
+def smaller(teacher: Reader, images: Tensor, most: float) -> nn.Module:
+    """T with as many channels as `most` multiply-adds allow, for images (M, 3, h, w) uint8."""
     torch.manual_seed(0)
-    x = photos.images[torch.randperm(len(photos))[:PHOTOS]].float() / 255
+    x = images[torch.randperm(len(images))[:PHOTOS]].float() / 255
     sums = all_contributions(teacher, x)
     orders = [removal_order(z) for z in sums]
-    photo = torch.zeros(1, 3, SIDE, SIDE)
-    most = multiply_adds(teacher, torch.zeros(1, 3, SIDE // factor, SIDE // factor))
     low, high = 0.01, 1.0
     for _ in range(7):
         share = (low + high) / 2
-        fits = multiply_adds(pruned(teacher, orders, sums, share), photo) <= most
+        fits = multiply_adds(pruned(teacher, orders, sums, share), x[:1]) <= most
         low, high = (share, high) if fits else (low, share)
     network = pruned(teacher, orders, sums, low)
-    needed = multiply_adds(network, photo)
+    needed = multiply_adds(network, x[:1])
     if needed > most:
         raise ValueError(f"at least {needed / 1e9:.2f} G are needed, above {most / 1e9:.2f} G")
     print(f"  share {low:.3f}: {needed / 1e9:.3f} of {most / 1e9:.3f} G", flush=True)
-    return System(network)
+    return network
+
+
+def make(teacher: Reader, factor: int, photos: Photos) -> System:
+    thumbnail = torch.zeros(1, 3, SIDE // factor, SIDE // factor)
+    return System(smaller(teacher, photos.images, multiply_adds(teacher, thumbnail)))
