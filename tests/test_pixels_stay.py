@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,13 @@ from PIL import Image
 import learned_downscale
 
 GOLDEN = Path(__file__).parent / "golden" / "pixels.json"
+CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 WEIGHTS = ("x2", "x4", "x2-machine", "x4-machine", "x4-jpeg")
 SIZES = ((160, 120), (161, 118), (67, 230), (9, 7))
 ASKED = (1.5, 2, 3, 4, 6.5, (31, 22))
+# Case -> the package whose version rounds its last bits: transparency is weighted in float32, CMYK
+# is resized by Pillow alone.
+ROUNDED_BY = {"kind: PIL RGBA": "torch", "kind: array RGBA": "torch", "kind: PIL CMYK": "pillow"}
 
 
 def _alpha(photo: Image.Image) -> Image.Image:
@@ -115,6 +121,12 @@ def _cases() -> dict[str, Iterator[Any]]:
 def test_pixels_stay(name: str) -> None:
     if "onnx" in name:
         pytest.importorskip("onnxruntime", reason="needs the extra [onnx]")
+    package = ROUNDED_BY.get(name)
+    if package is not None:
+        pinned = re.findall(rf"^{package}==(.*)$", CONSTRAINTS.read_text(), re.MULTILINE)
+        found = version(package).split("+")[0]
+        if [found] != pinned:
+            pytest.skip(f"{package} {found} rounds otherwise than {pinned[0]}")
     assert _digest(_cases()[name]) == json.loads(GOLDEN.read_text())[name]
 
 
