@@ -299,7 +299,7 @@ def test_batches_of_thumbnails(photos: Photos) -> None:
 
 
 def test_thumbnails_are_what_resize_makes(photos: Photos) -> None:
-    clean = make_recipe(lossy=0, jitter=0, min_crop=1)
+    clean = make_recipe(lossy=0, min_crop=1)
     batches = thumbnails(photos, clean)
     batch = next(b for b in map(batches.take, range(99)) if b.x.shape[-1] == 16)
     images = photos.images[batch.index]
@@ -466,7 +466,7 @@ def test_first_weights_are_kept(photos: Photos, teacher: Any, tmp_path: Path) ->
 
 
 def test_batches_hold_the_crops(photos: Photos) -> None:
-    batches = thumbnails(photos, make_recipe(lossy=0, jitter=0, thumbnails=["box"]))
+    batches = thumbnails(photos, make_recipe(lossy=0, thumbnails=["box"]))
     for step in range(9):
         batch = batches.take(step, slice(1, 3))
         size = batch.x.shape[:1:-1]

@@ -137,15 +137,10 @@ class Thumbnails(Batches):
         x = crops(self.photos.images, index, corners, (height, width), flips)
         size = round(width / factor), round(height / factor)
         kind = str(draw.choice(self.settings.thumbnails))
-        return self._disturb(make_thumbnails(x, size, kind), draw), index, x
+        return self._through_files(make_thumbnails(x, size, kind), draw), index, x
 
-    def _disturb(self, x_s: Tensor, draw: np.random.Generator) -> Tensor:
-        amount = self.settings.jitter
-        gains = torch.from_numpy(draw.uniform(1 - amount, 1 + amount, (2, len(x_s), 1, 1, 1)))
-        brightness, contrast = gains.float()
+    def _through_files(self, x_s: Tensor, draw: np.random.Generator) -> Tensor:
         x = x_s.float() / 255
-        mean = x.mean((1, 2, 3), keepdim=True)
-        x = ((x - mean) * contrast + mean * brightness).clamp(0, 1)
         for i in np.flatnonzero(draw.random(len(x)) < self.settings.lossy):
             quality = int(draw.integers(self.settings.min_quality, 95, endpoint=True))
             kind = str(draw.choice(self.settings.formats))

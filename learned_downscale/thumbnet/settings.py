@@ -238,8 +238,8 @@ class ClassifyThumbnails(Task):
     L = cl L_CL + kd L_KD + fm L_FM. T reads the crop, enlarged to the size of the photos; L_FM
     compares the means of the last feature maps. thumbnails: "default" (the library's weights) or
     filters of Pillow, drawn batch by batch. rate: learning rate of the network; the decoder is
-    frozen. average: memory of the moving average of the steps, which S is. jitter: brightness and
-    contrast change by up to this. temperature: of L_KD.
+    frozen. average: memory of the moving average of the steps, which S is. temperature: of
+    L_KD.
     """
 
     type = "classify_thumbnails"
@@ -247,7 +247,6 @@ class ClassifyThumbnails(Task):
     rate: float = _above_0(2e-4)
     average: float = _from(0, 0.998, 1)
     min_crop: float = _above_0(0.8, 1)
-    jitter: float = _from(0, 0.2)
     lossy: float = _from(0, 0.5, 1)
     min_quality: int = _from(1, 60, 95)
     formats: tuple[str, ...] = ("jpeg-420",)
