@@ -2,8 +2,8 @@
 
     python benchmarks/folders.py
 
-Draws three folders' photos into a temporary folder (24 of 12 MP, 160 of 1280 x 853) and converts
-them; each round runs every system once. Pillow is a script of two processes: open, resize by
+Draws the photos of three folders into a temporary one (24 of 12 MP, 160 and 1000 of 1280 x 853) and
+converts them; each round runs every system once. Pillow is a script of two processes: open, resize by
 bicubic, save as JPEG of quality 95; `draft` lets it decode at a part of the size where that
 suffices, as `convert` does. vipsthumbnail is measured where it is installed. Prints medians.
 """
@@ -25,6 +25,7 @@ from PIL import Image
 CASES = {
     "24 of 4000 x 3000, factor 4": ("large", "--factor", "4", "1000x750"),
     "160 of 1280 x 853, factor 4": ("small", "--factor", "4", "320x214"),
+    "1000 of 1280 x 853, factor 4": ("many", "--factor", "4", "320x214"),
     "24 of 4000 x 3000 to 256 x 192": ("large", "--size", "256x192", "256x192"),
 }
 PILLOW = """
@@ -79,13 +80,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--case", action="append", choices=CASES, help="default: all")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         draw(root / "large", 24, (4000, 3000))
         draw(root / "small", 160, (1280, 853))
+        draw(root / "many", 1000, (1280, 853))
         (root / "pillow.py").write_text(PILLOW)
-        for name, (folder, option, value, size) in CASES.items():
+        for name in args.case or CASES:
+            folder, option, value, size = CASES[name]
             times: dict[str, list[float]] = {}
             for _ in range(args.rounds):
                 for system, command in systems(
