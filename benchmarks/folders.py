@@ -2,10 +2,10 @@
 
     python benchmarks/folders.py
 
-Draws the photos of three folders into a temporary one (24 of 12 MP, 160 and 1000 of 1280 x 853) and
-converts them; each round runs every system once. Pillow is a script of two processes: open, resize by
-bicubic, save as JPEG of quality 95; `draft` lets it decode at a part of the size where that
-suffices, as `convert` does. vipsthumbnail is measured where it is installed. Prints medians.
+Draws the photos of three folders into a temporary one (24 of 12 MP, 160 and 1000 of 1280 x 853)
+and converts them; each round runs every system once. Pillow is a script of two processes: open,
+resize by bicubic, save as JPEG of quality 95; `draft` lets it decode at a part of the size where
+that suffices, as `convert` does. vipsthumbnail is measured where it is installed. Prints medians.
 """
 
 from __future__ import annotations
