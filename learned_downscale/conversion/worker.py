@@ -286,7 +286,7 @@ def _size(image: Any) -> tuple[int, int]:
 
 def _of_strips(opened: Opened, resizer: Resizer) -> Image.Image:
     small = Image.new(opened.image.mode, resizer.plan(opened.size).target)
-    small.info = dict(opened.metadata.colour)
+    small.info.update(opened.metadata.colour)
     top = 0
     for rows in resizer.rows(opened.image, opened.size):
         small.paste(Image.fromarray(rows), (0, top))

@@ -98,8 +98,8 @@ def open_page(
     reader = samples.reader_of(page)
     if in_strips and reader == "Pillow":
         check_size(page.size, max_pixels)
-        if (pixels := strips.of_page(file, page)) is not None:
-            return Opened(pixels, page.size, "TIFF", metadata)
+        if (large := strips.of_page(file, page)) is not None:
+            return Opened(large, page.size, "TIFF", metadata)
     if reader == "Pillow":
         try:
             upright = _load_page(file, page, max_pixels)
