@@ -8,6 +8,7 @@ Nothing heavy (torch, PIL, ...) is imported before it is used.
 
 # Python starts no threads for a module that is first imported while it shuts down (atexit).
 import concurrent.futures.thread as _thread  # noqa: F401
+import os as _os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from learned_downscale.resizer import Resizer
     from learned_downscale.verification.compare import verify
     from learned_downscale.verification.results import Verification
+
+# In a checkout, cli/ and weights/ lie beside this folder, not in it: for Python that starts there.
+if not _os.path.isdir(_os.path.join(__path__[0], "weights")):
+    __path__.append(_os.path.dirname(__path__[0]))
 
 __version__ = "0.1.0"
 __all__ = [

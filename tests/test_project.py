@@ -35,6 +35,21 @@ def test_the_changelog_begins_with_the_version() -> None:
     assert headings[0] == learned_downscale.__version__
 
 
+def test_a_checkout_works_without_being_installed() -> None:
+    """Python that starts in it finds this folder, not the installed package."""
+    code = """
+import sys
+sys.meta_path = [f for f in sys.meta_path if "editable" not in f"{f}".lower()]
+sys.path = [p for p in sys.path if "editable" not in p]
+import learned_downscale
+print(learned_downscale.Downscaler.from_pretrained("x4").factor)
+from learned_downscale.cli import main
+"""
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.stdout == "4\n", result.stderr
+
+
 def test_public_names() -> None:
     names = learned_downscale.__all__
     assert names == sorted(names) and len(names) == len(set(names))
